@@ -1,0 +1,3 @@
+//! The difference that one build step makes to a file tree.
+
+pub mod entry;

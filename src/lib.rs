@@ -1,0 +1,17 @@
+//! imgbuild turns layered definitions into images for Proxmox VE: locked, built in a hermetic
+//! sandbox, bit-for-bit reproducible.
+//!
+//! Data flows one way, a module per stage, and each knows only the stages before it:
+//! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`].
+
+pub mod artifact;
+pub mod debian;
+pub mod definition;
+pub mod digest;
+pub mod fetch;
+pub mod layer;
+pub mod lock;
+pub mod progress;
+pub mod render;
+pub mod sandbox;
+pub mod store;
