@@ -267,7 +267,8 @@ impl World<'_> {
 
     fn simulate(&self, names: &[String]) -> Result<BTreeSet<String>, String> {
         let essential = self.universe.packages().filter(|(_, package)| package.essential);
-        let mut roots: Vec<String> = essential.map(|(_, package)| package.name.to_owned()).collect();
+        let mut roots: Vec<String> =
+            essential.map(|(_, package)| package.name.to_owned()).collect();
         roots.extend(names.iter().cloned());
         self.apt.simulate(&roots)
     }

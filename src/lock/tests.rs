@@ -196,10 +196,7 @@ fn departed_versions_stay_while_their_image_stays() {
     let second = lock(&archive, &wishes, Some(&first), Update::Missing);
     assert_eq!(
         content(&second),
-        [
-            "base: base 1 (departed), libc 1 (departed), ssl 1 (departed)",
-            "web: tool 2, web 2"
-        ]
+        ["base: base 1 (departed), libc 1 (departed), ssl 1 (departed)", "web: tool 2, web 2"]
     );
     assert_eq!(second.images["base"].packages[0].snapshot.as_deref(), Some(&*first.snapshot));
     // Once more: the moment at which they were there stays known.
@@ -314,7 +311,8 @@ fn older_states_of_a_repository_are_refused() {
 /// What the user sees of an error.
 fn report(error: Error) -> String {
     let mut text = String::new();
-    let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+    let handler =
+        miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
     handler.with_width(100).render_report(&mut text, &error).unwrap();
     text
 }

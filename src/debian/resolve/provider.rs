@@ -282,10 +282,7 @@ impl DependencyProvider for Provider<'_> {
                 .into_iter()
                 .map(|groups| ConditionalRequirement::from(self.requirement(groups)))
                 .collect(),
-            constrains: conflicts
-                .into_iter()
-                .map(|conflict| self.constraint(conflict))
-                .collect(),
+            constrains: conflicts.into_iter().map(|conflict| self.constraint(conflict)).collect(),
         })
     }
 }

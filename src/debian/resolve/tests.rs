@@ -31,8 +31,7 @@ impl Question<'_> {
             let (name, version) = text.split_once(' ').unwrap();
             (name.to_owned(), version.to_owned())
         };
-        let excluded =
-            self.excluded.iter().map(|name| ((*name).to_owned(), "excluded".to_owned()));
+        let excluded = self.excluded.iter().map(|name| ((*name).to_owned(), "excluded".to_owned()));
         let fixed: Vec<PackageId> = self
             .fixed
             .iter()

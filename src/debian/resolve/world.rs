@@ -162,10 +162,8 @@ impl<'a> World<'a> {
             let alternative = Alternative { qualifier, ..alternative.clone() };
             Some(self.universe.satisfying(&alternative, self.architecture))
         };
-        let groups = relations
-            .iter()
-            .filter_map(|relation| self.expand(relation, satisfying))
-            .flatten();
+        let groups =
+            relations.iter().filter_map(|relation| self.expand(relation, satisfying)).flatten();
         Ok(groups
             .filter(|group| group.name != package.name && !group.packages.is_empty())
             .filter(|group| {
