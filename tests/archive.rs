@@ -2,6 +2,7 @@
 //!
 //! Needs the network, gpgv and Debian's keyrings: `cargo test --test archive -- --ignored`
 
+#[path = "support/debian.rs"]
 mod support;
 
 use std::fs;

@@ -3,6 +3,7 @@
 //! Needs the network, apt-get and Debian's keyrings:
 //! `cargo test --test resolver -- --ignored --nocapture`
 
+#[path = "support/debian.rs"]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
