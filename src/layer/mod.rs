@@ -1,3 +1,6 @@
 //! The difference that one build step makes to a file tree.
 
+pub mod accounts;
 pub mod entry;
+pub mod normalise;
+pub mod tree;
