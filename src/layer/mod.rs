@@ -2,5 +2,6 @@
 
 pub mod accounts;
 pub mod entry;
+pub mod lay;
 pub mod normalise;
 pub mod tree;

@@ -12,9 +12,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::layer::entry::{Entry, Kind};
+use super::archive::normalise_capability;
+use super::entry::{Entry, Kind};
 
 /// What the kernel says of a path that was not touched since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +66,11 @@ impl Tree {
     /// # Errors
     /// When the tree cannot be read, or holds what an image cannot: a device, a pipe or a socket.
     pub fn take_changes(&mut self, epoch: u64) -> io::Result<Vec<Entry>> {
-        let found = self.scan(epoch)?;
+        let mut found = self.scan(epoch)?;
         let mut changes = self.compare(&found);
         self.removals(&found, epoch, &mut changes);
         complete_hardlinks(&found, &mut changes);
+        self.clamp_times(&changes, &mut found)?;
         self.known = found;
         settle();
         Ok(changes.into_values().collect())
@@ -81,6 +83,24 @@ impl Tree {
     pub fn forget_changes(&mut self) -> io::Result<()> {
         self.known = self.scan(u64::MAX)?;
         settle();
+        Ok(())
+    }
+
+    /// Gives changed files the time that they have in the layer, so that a tree which goes on to the next
+    /// layer is the same as one that was laid from archives.
+    fn clamp_times(
+        &self,
+        changes: &BTreeMap<PathBuf, Entry>,
+        found: &mut BTreeMap<PathBuf, Known>,
+    ) -> io::Result<()> {
+        for entry in changes.values().filter(|entry| matches!(entry.kind, Kind::File { .. })) {
+            let full = self.root.join(&entry.path);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.mtime);
+            fs::File::open(&full)?.set_modified(time)?;
+        }
+        for known in found.values_mut().filter(|known| changes.contains_key(&known.entry.path)) {
+            known.stamp = Stamp::of(&fs::symlink_metadata(self.root.join(&known.entry.path))?);
+        }
         Ok(())
     }
 
@@ -242,6 +262,12 @@ fn extended_attributes(path: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
         let mut value = vec![0; 65_536];
         let length = rustix::fs::lgetxattr(path, std::ffi::OsStr::from_bytes(name), &mut value)?;
         value.truncate(length);
+        if name == b"security.capability" {
+            // Read in a user namespace, a capability may carry the namespace's root (revision 3).
+            value = normalise_capability(&value)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+                .to_vec();
+        }
         attributes.insert(text.to_owned(), value);
     }
     Ok(attributes)
