@@ -5,6 +5,7 @@
 //! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`].
 
 pub mod artifact;
+pub mod build;
 pub mod debian;
 pub mod definition;
 pub mod digest;

@@ -136,7 +136,8 @@ fn place(parent: &mut Parent<'_>, indexed: &IndexedEntry, archive: &Archive) -> 
             replacing(directory, name, || {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let flags = flags | OFlags::NOFOLLOW;
-                made = Some(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))?);
+                made =
+                    Some(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))?);
                 Ok(())
             })?;
             let file = File::from(made.ok_or(io::ErrorKind::NotFound)?);
