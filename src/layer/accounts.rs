@@ -10,14 +10,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// A system user and the group of the same name, as passwd(5), shadow(5) and group(5) describe them.
+/// A system user, as passwd(5) and shadow(5) describe it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct User {
     /// The login name.
     pub name: String,
     /// The numeric user id.
     pub uid: u32,
-    /// The numeric id of the group of the same name.
+    /// The numeric id of its primary group.
     pub gid: u32,
     /// The home directory, which is not created.
     pub home: String,
@@ -27,7 +27,7 @@ pub struct User {
     pub comment: String,
 }
 
-/// A group without a user of its name.
+/// A group, as group(5) and gshadow(5) describe it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Group {
     /// The group's name.
@@ -70,7 +70,6 @@ pub fn create(root: &Path, users: &[User], groups: &[Group]) -> Result<(), Error
         files.add_group(&group.name, group.gid)?;
     }
     for user in users {
-        files.add_group(&user.name, user.gid)?;
         files.add_user(user)?;
     }
     files.write(root)?;
@@ -198,7 +197,8 @@ mod tests {
         fs::write(etc.join("group"), "root:x:0:\n").unwrap();
         fs::write(etc.join("shadow"), "root:*:1::::::\n").unwrap();
         for _ in 0..2 {
-            create(root.path(), &[user("mysql", 970)], &[]).unwrap();
+            let group = Group { name: "mysql".into(), gid: 970 };
+            create(root.path(), &[user("mysql", 970)], &[group]).unwrap();
             let passwd = fs::read_to_string(etc.join("passwd")).unwrap();
             assert_eq!(passwd.lines().count(), 2);
             assert_eq!(number_of(&passwd, "mysql"), Some(970));

@@ -123,7 +123,7 @@ pub enum Answer {
 }
 
 /// A layer in the store.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Built {
     /// Its name.
     pub digest: Digest,
@@ -133,6 +133,17 @@ pub struct Built {
     pub entries: u64,
     /// No file of it or of a lower layer is younger, in seconds since 1970.
     pub epoch: u64,
+    /// Users and groups of the tree.
+    pub accounts: Accounts,
+}
+
+/// The text of the account files of a tree, to find the numbers of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// /etc/passwd
+    pub passwd: String,
+    /// /etc/group
+    pub group: String,
 }
 
 /// An error that has crossed the border of the sandbox.
@@ -332,8 +343,15 @@ impl Open {
             append(&mut writer, &root, entry)?;
         }
         let blob = writer.finish()?.into_inner().map_err(|error| error.into_error())?;
-        let (digest, size) = blob.commit()?;
-        Ok(Answer::Built(Built { digest, size, entries: entries.len() as u64, epoch }))
+        let blob = blob.commit()?;
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        Ok(Answer::Built(Built {
+            digest: blob.digest(),
+            size: blob.size(),
+            entries: entries.len() as u64,
+            epoch,
+            accounts: Accounts { passwd: read("etc/passwd"), group: read("etc/group") },
+        }))
     }
 
     fn invocation(
@@ -452,24 +470,21 @@ fn default_environment(epoch: u64) -> Vec<(String, String)> {
 /// deb-systemd-invoke(1p) ask policy-rc.d, and 101 means "forbidden".
 struct NoServices {
     path: PathBuf,
-    parents: bool,
 }
 
 impl NoServices {
     fn new(root: &Path) -> io::Result<Self> {
         let directory = root.join("usr/sbin");
-        let parents = !directory.exists();
         fs::create_dir_all(&directory)?;
         let path = directory.join("policy-rc.d");
         fs::write(&path, "#!/bin/sh\nexit 101\n")?;
         rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755))?;
-        Ok(Self { path, parents })
+        Ok(Self { path })
     }
 }
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        let _ = self.parents;
         let _ = fs::remove_file(&self.path);
     }
 }
