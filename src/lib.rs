@@ -5,6 +5,7 @@
 //! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`].
 
 pub mod artifact;
+pub mod cli;
 pub mod debian;
 pub mod definition;
 pub mod digest;
