@@ -6,6 +6,7 @@
 
 pub mod artifact;
 pub mod build;
+pub mod cli;
 pub mod debian;
 pub mod definition;
 pub mod digest;

@@ -1,0 +1,209 @@
+//! Blobs: immutable files named by the sha256 of their content.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempPath};
+
+use super::trust::Stamp;
+use super::{Error, KeyKind, Store, gc, layout};
+use crate::digest::{Digest, HashingWriter};
+
+/// Held while a file under a blob's name is replaced or deleted because it may be damaged.
+const REPAIR: KeyKind = KeyKind::new("repair");
+
+/// Large enough that hashing and writing go at full speed, small enough for the second-level cache.
+const BUFFER: usize = 256 * 1024;
+
+/// A blob that is in the store and was verified. Only the store makes these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    digest: Digest,
+    path: PathBuf,
+    size: u64,
+}
+
+impl Blob {
+    /// The sha256 of its content.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The file: absolute, mode 0444. It stays as long as the store is open.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of content.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Store {
+    /// The blob of `digest`, if it is in the store. Hashes it if that was not done since the
+    /// machine was booted; a blob that is damaged is deleted and counts as absent (see
+    /// [`Store::take_damaged`]).
+    pub fn blob(&self, digest: &Digest) -> Option<Blob> {
+        let path = self.blob_path(digest);
+        let stamp = Stamp::at(&path)?;
+        if self.trust.holds(digest, &stamp) {
+            gc::note_use(&path);
+            return Some(Blob { digest: *digest, path, size: stamp.size });
+        }
+        self.verify(digest).ok()
+    }
+
+    /// Hashes the blob of `digest`, whatever is known about it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::WrongDigest`], and then the blob is deleted; [`Error::Io`].
+    pub fn verify(&self, digest: &Digest) -> Result<Blob, Error> {
+        let path = self.blob_path(digest);
+        // A symbolic link or a directory under this name is none of ours, and no blob.
+        Stamp::at(&path).ok_or(Error::Missing { digest: *digest })?;
+        let file = File::open(&path).map_err(Error::while_doing("open", &path))?;
+        let metadata = file.metadata().map_err(Error::while_doing("stat", &path))?;
+        let stamp = Stamp::of(&metadata);
+        let got = Digest::of_reader(file).map_err(Error::while_doing("read", &path))?;
+        if got != *digest {
+            self.discard(digest, &stamp)?;
+            return Err(Error::WrongDigest { path, expected: *digest, got });
+        }
+        self.trust.add(digest, stamp);
+        gc::note_use(&path);
+        Ok(Blob { digest: *digest, path, size: stamp.size })
+    }
+
+    /// A writer for a new blob. Nothing is in the store before [`BlobWriter::commit`]; a writer that
+    /// is dropped leaves nothing.
+    pub fn writer(&self) -> Result<BlobWriter<'_>, Error> {
+        let directory = self.scratch.path();
+        let file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o600))
+            .tempfile_in(directory)
+            .map_err(Error::while_doing("create a file in", directory))?;
+        let path = file.path().to_owned();
+        let writer = BufWriter::with_capacity(BUFFER, HashingWriter::new(file));
+        Ok(BlobWriter { store: self, path, writer })
+    }
+
+    /// Stores `bytes`.
+    pub fn insert_bytes(&self, bytes: &[u8]) -> Result<Blob, Error> {
+        let mut writer = self.writer()?;
+        writer.write_all(bytes).map_err(Error::while_doing("write", &writer.path.clone()))?;
+        writer.commit()
+    }
+
+    /// Moves the file at `path` into the store if its content is `expected`. The file should
+    /// lie in a [`super::WorkDir`]: then it is renamed, and copied otherwise. The caller must no
+    /// longer write to it.
+    ///
+    /// # Errors
+    /// [`Error::WrongDigest`], and then the file stays where it is.
+    pub fn insert_file(&self, path: &Path, expected: &Digest) -> Result<Blob, Error> {
+        let file = File::open(path).map_err(Error::while_doing("open", path))?;
+        let got = Digest::of_reader(&file).map_err(Error::while_doing("read", path))?;
+        if got != *expected {
+            return Err(Error::WrongDigest { path: path.to_owned(), expected: *expected, got });
+        }
+        match self.adopt(path, &file, &got) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {
+                self.copy_in(path, expected)
+            }
+            result => result,
+        }
+    }
+
+    /// Copies the file at `path` into the store and deletes it.
+    fn copy_in(&self, path: &Path, expected: &Digest) -> Result<Blob, Error> {
+        let mut from = File::open(path).map_err(Error::while_doing("open", path))?;
+        let mut writer = self.writer()?;
+        io::copy(&mut from, &mut writer).map_err(Error::while_doing("copy", path))?;
+        let blob = writer.commit()?;
+        if blob.digest != *expected {
+            let (path, got) = (path.to_owned(), blob.digest);
+            return Err(Error::WrongDigest { path, expected: *expected, got });
+        }
+        fs::remove_file(path).map_err(Error::while_doing("delete", path))?;
+        Ok(blob)
+    }
+
+    /// Gives the file at `path`, open as `file`, its final name. The caller has hashed every
+    /// byte of it and found `digest`. If the blob is there already, `path` stays.
+    pub(super) fn adopt(&self, path: &Path, file: &File, digest: &Digest) -> Result<Blob, Error> {
+        file.set_permissions(Permissions::from_mode(0o444))
+            .map_err(Error::while_doing("change the mode of", path))?;
+        if self.sync {
+            file.sync_data().map_err(Error::while_doing("write", path))?;
+        }
+        let stamp = Stamp::of(&file.metadata().map_err(Error::while_doing("stat", path))?);
+        let name = self.blob_path(digest);
+        let blob = Blob { digest: *digest, path: name.clone(), size: stamp.size };
+
+        // A file that is there but not known to be right is replaced: that is cheaper than
+        // hashing it. Its lock keeps a process that just found it wrong from deleting this one.
+        let _repair = match Stamp::at(&name) {
+            Some(there) if self.trust.holds(digest, &there) => {
+                gc::note_use(&name);
+                return Ok(blob);
+            }
+            Some(_) => Some(self.lock_key(REPAIR, digest)?),
+            None => None,
+        };
+        if let Some(shard) = name.parent() {
+            layout::create_private(shard).map_err(Error::while_doing("create", shard))?;
+        }
+        fs::rename(path, &name).map_err(Error::while_doing("rename", path))?;
+        self.trust.add(digest, stamp);
+        Ok(blob)
+    }
+
+    /// Deletes the damaged file with this stamp from its place under the name of `digest`, unless
+    /// another process has replaced it by now.
+    fn discard(&self, digest: &Digest, stamp: &Stamp) -> Result<(), Error> {
+        let path = self.blob_path(digest);
+        let _repair = self.lock_key(REPAIR, digest)?;
+        if Stamp::at(&path).as_ref() == Some(stamp) {
+            fs::remove_file(&path).map_err(Error::while_doing("delete", &path))?;
+            self.damaged.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(path);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a blob whose digest is not known beforehand; see [`Store::writer`].
+///
+/// As [`Write`] it fails with an [`io::Error`] that carries an [`Error`], so a full disk is
+/// reported with path and free space however deep the writer is buried.
+pub struct BlobWriter<'store> {
+    store: &'store Store,
+    path: PathBuf,
+    writer: BufWriter<HashingWriter<NamedTempFile>>,
+}
+
+impl BlobWriter<'_> {
+    /// Puts what was written into the store. If it is there already, the store does not change.
+    pub fn commit(self) -> Result<Blob, Error> {
+        let writer = self
+            .writer
+            .into_inner()
+            .map_err(|error| Error::io("write", &self.path, error.into_error()))?;
+        let (temporary, digest, _) = writer.finish();
+        let (file, path): (File, TempPath) = temporary.into_parts();
+        // `path` deletes the file where it still has its temporary name.
+        self.store.adopt(&path, &file, &digest)
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes).map_err(|source| Error::io("write", &self.path, source).into_io())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush().map_err(|source| Error::io("write", &self.path, source).into_io())
+    }
+}
