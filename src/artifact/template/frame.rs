@@ -29,9 +29,10 @@ pub(super) fn compress(
                 while position < end {
                     let count = CHUNK.min(end - position);
                     let bytes = &mut chunk[..count as usize];
-                    layer.file.read_exact_at(bytes, position).map_err(|source| {
-                        archive::Error::Read { offset: position, source }
-                    })?;
+                    layer
+                        .file
+                        .read_exact_at(bytes, position)
+                        .map_err(|source| archive::Error::Read { offset: position, source })?;
                     encoder.write_all(bytes).map_err(Error::Compress)?;
                     position += count;
                 }
