@@ -1,1 +1,3 @@
-//! artifact.
+//! From layers to what Proxmox imports.
+
+pub mod template;
