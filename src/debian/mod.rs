@@ -1,1 +1,15 @@
-//! debian.
+//! What imgbuild knows about Debian: versions, control files and relations, signed repositories,
+//! and which packages a set of wishes needs.
+//!
+//! Nothing here touches the network or the file system. A repository is read through
+//! [`repository::Transport`]; everything that comes from it is verified before it is parsed.
+
+pub mod control;
+pub mod date;
+pub mod openpgp;
+pub mod packages;
+pub mod relation;
+pub mod release;
+pub mod repository;
+pub mod resolve;
+pub mod version;

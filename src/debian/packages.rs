@@ -1,0 +1,422 @@
+//! `Packages` files: every package that a repository offers, and who provides what.
+//!
+//! [`Universe`] puts the packages of several repositories side by side. It borrows from their
+//! texts and reads relations only when asked, because of the 70 000 packages of a Debian release
+//! a resolution looks at a few thousand.
+
+use std::collections::HashMap;
+
+use super::relation::{self, Alternative, Operator};
+use super::{control, version};
+use crate::digest::Digest;
+
+/// Which package of a [`Universe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackageId(u32);
+
+impl PackageId {
+    /// The place in the order in which packages were added, from 0.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The package at the given place.
+    pub fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("more than 2^32 packages"))
+    }
+}
+
+/// One version of one package, as a repository offers it.
+#[derive(Clone, Debug)]
+pub struct Package<'a> {
+    /// Its repository: the number given to [`Universe::add`].
+    pub repository: usize,
+    /// Its name.
+    pub name: &'a str,
+    /// Its version, which is valid.
+    pub version: &'a str,
+    /// Its architecture, or `all`.
+    pub architecture: &'a str,
+    /// Whether the system is broken without it (`Essential: yes`).
+    pub essential: bool,
+    /// Where its file is, relative to the repository's URL.
+    pub path: &'a str,
+    /// The size of its file in bytes.
+    pub size: u64,
+    /// The SHA-256 of its file.
+    pub sha256: Digest,
+    /// Whether packages of other architectures may use it (`Multi-Arch: allowed`).
+    multi_arch_allowed: bool,
+    priority: Priority,
+    pre_depends: &'a str,
+    depends: &'a str,
+    conflicts: &'a str,
+    breaks: &'a str,
+    provides: &'a str,
+}
+
+/// How much a package is part of a normal system (Debian policy, section 2.5). Decides which of
+/// several providers comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Priority {
+    Required,
+    Important,
+    Standard,
+    Optional,
+    Extra,
+}
+
+/// A package that provides the name of another.
+#[derive(Clone, Copy, Debug)]
+struct Provider<'a> {
+    package: PackageId,
+    /// The version that it provides, if it says one.
+    version: Option<&'a str>,
+}
+
+/// Why a `Packages` file was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// A paragraph has a line that cannot be understood.
+    #[error("the entry of `{package}` in the index of packages is malformed")]
+    Malformed {
+        /// The package, as far as it is known.
+        package: String,
+        /// The line.
+        #[source]
+        source: control::MalformedLine,
+    },
+    /// A field that is needed is absent, doubled or has no sense.
+    #[error("the entry of `{package}` in the index of packages has no valid `{field}`")]
+    Field {
+        /// The package, as far as it is known.
+        package: String,
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// The packages of all repositories of an image.
+#[derive(Debug, Default)]
+pub struct Universe<'a> {
+    packages: Vec<Package<'a>>,
+    by_name: HashMap<&'a str, Vec<PackageId>>,
+    providers: HashMap<&'a str, Vec<Provider<'a>>>,
+}
+
+impl<'a> Universe<'a> {
+    /// A universe without packages.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the packages for `architecture` and for all architectures that `text`, a `Packages`
+    /// file of the repository with number `repository`, lists. A version of a package that is
+    /// there already, from a repository added earlier, is passed over.
+    ///
+    /// # Errors
+    ///
+    /// An entry is malformed. A relation that is, is no error: the package cannot be installed
+    /// then, which matters only if somebody wants it.
+    pub fn add(&mut self, repository: usize, text: &'a str, architecture: &str) -> Result<(), Error> {
+        for paragraph in control::paragraphs(text) {
+            let package = parse(paragraph, repository)?;
+            if package.architecture == architecture || package.architecture == "all" {
+                self.insert(package);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a package, unless its very version is there.
+    fn insert(&mut self, package: Package<'a>) -> PackageId {
+        let same_name = self.by_name.entry(package.name).or_default();
+        let known = same_name.iter().find(|id| self.packages[id.index()].version == package.version);
+        if let Some(&known) = known {
+            return known;
+        }
+        let id = PackageId::from_index(self.packages.len());
+        same_name.push(id);
+        // A relation that cannot be read provides nothing.
+        for relation in relation::parse_field(package.provides).unwrap_or_default() {
+            for provided in relation.alternatives {
+                // `Provides: name (= version)` is the only form with a version (policy, 7.5).
+                let version = match provided.constraint {
+                    None => None,
+                    Some(constraint) if constraint.operator == Operator::Equal => {
+                        Some(constraint.version)
+                    }
+                    Some(_) => continue,
+                };
+                if provided.qualifier.is_none() {
+                    let provider = Provider { package: id, version };
+                    self.providers.entry(provided.name).or_default().push(provider);
+                }
+            }
+        }
+        self.packages.push(package);
+        id
+    }
+
+    /// Adds a version that no repository offers any more, as far as it is known: it provides
+    /// what the newest offered version of the package provides, and asks for nothing. Returns
+    /// the offered package if its file is the very same.
+    pub fn add_departed(&mut self, package: Departed<'a>) -> PackageId {
+        let Departed { name, version, architecture, repository, path, size, sha256 } = package;
+        let same_version =
+            self.versions(name).iter().copied().find(|&id| self.package(id).version == version);
+        if let Some(id) = same_version.filter(|&id| self.package(id).sha256 == sha256) {
+            return id;
+        }
+        let newest = self.versions(name).iter().copied().max_by(|&left, &right| {
+            version::compare(self.package(left).version, self.package(right).version)
+        });
+        let like = newest.map(|id| self.package(id));
+        let departed = Package {
+            repository,
+            name,
+            version,
+            architecture,
+            essential: false,
+            path,
+            size,
+            sha256,
+            multi_arch_allowed: like.is_some_and(|like| like.multi_arch_allowed),
+            priority: like.map_or(Priority::Optional, |like| like.priority),
+            pre_depends: "",
+            depends: "",
+            conflicts: "",
+            breaks: "",
+            provides: like.map_or("", |like| like.provides),
+        };
+        if same_version.is_some() {
+            // The same version with another file: both have to be told apart.
+            let id = PackageId::from_index(self.packages.len());
+            self.packages.push(departed);
+            self.by_name.entry(name).or_default().push(id);
+            return id;
+        }
+        self.insert(departed)
+    }
+
+    /// The package with the given id.
+    pub fn package(&self, id: PackageId) -> &Package<'a> {
+        &self.packages[id.index()]
+    }
+
+    /// All packages, in the order in which they were added.
+    pub fn packages(&self) -> impl Iterator<Item = (PackageId, &Package<'a>)> {
+        self.packages.iter().enumerate().map(|(index, package)| (PackageId::from_index(index), package))
+    }
+
+    /// All versions of the package called `name`.
+    pub fn versions(&self, name: &str) -> &[PackageId] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// All names that can be asked for, real and virtual, in no particular order.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.by_name.keys().chain(self.providers.keys()).copied()
+    }
+
+    /// Whether a package called `name` exists, or something provides that name.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.providers.contains_key(name)
+    }
+
+    /// What satisfies `alternative` on `architecture`, the best first: the package of that name,
+    /// then those that provide it, by priority and name. All versions of one name stand together.
+    pub fn satisfying(&self, alternative: &Alternative<'_>, architecture: &str) -> Vec<PackageId> {
+        let usable = |id: &PackageId| {
+            let package = self.package(*id);
+            match alternative.qualifier {
+                None | Some("native") => true,
+                Some("any") => package.multi_arch_allowed,
+                Some(other) => other == architecture,
+            }
+        };
+        let mut found: Vec<PackageId> = self
+            .versions(alternative.name)
+            .iter()
+            .copied()
+            .filter(|id| alternative.accepts(self.package(*id).version))
+            .filter(usable)
+            .collect();
+        let mut providers: Vec<PackageId> =
+            self.providing(alternative).filter(usable).filter(|id| !found.contains(id)).collect();
+        providers.sort_by_key(|&id| {
+            let package = self.package(id);
+            (package.priority, package.name, id)
+        });
+        providers.dedup();
+        found.extend(providers);
+        found
+    }
+
+    /// The packages that provide what `alternative` asks for. One with a version is satisfied
+    /// only by a provided version (policy, section 7.5).
+    fn providing(&self, alternative: &Alternative<'_>) -> impl Iterator<Item = PackageId> {
+        let providers = self.providers.get(alternative.name).map_or(&[][..], Vec::as_slice);
+        providers
+            .iter()
+            .filter(|provider| match (alternative.constraint, provider.version) {
+                (None, _) => true,
+                (Some(constraint), Some(version)) => constraint.accepts(version),
+                (Some(_), None) => false,
+            })
+            .map(|provider| provider.package)
+    }
+}
+
+/// A locked package that may have left its repository. The fields are those of [`Package`].
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields are those of Package")]
+pub struct Departed<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub architecture: &'a str,
+    pub repository: usize,
+    pub path: &'a str,
+    pub size: u64,
+    pub sha256: Digest,
+}
+
+impl<'a> Package<'a> {
+    /// Everything that has to be installed with the package: `Pre-Depends` and `Depends`.
+    ///
+    /// # Errors
+    ///
+    /// The name of the field that cannot be read, and why.
+    pub fn requirements(
+        &self,
+    ) -> Result<Vec<relation::Relation<'a>>, (&'static str, relation::ParseRelationError)> {
+        self.relations([("Pre-Depends", self.pre_depends), ("Depends", self.depends)])
+    }
+
+    /// Everything that cannot be installed with the package: `Conflicts` and `Breaks`.
+    ///
+    /// # Errors
+    ///
+    /// The name of the field that cannot be read, and why.
+    pub fn conflicts(
+        &self,
+    ) -> Result<Vec<relation::Relation<'a>>, (&'static str, relation::ParseRelationError)> {
+        self.relations([("Conflicts", self.conflicts), ("Breaks", self.breaks)])
+    }
+
+    fn relations(
+        &self,
+        fields: [(&'static str, &'a str); 2],
+    ) -> Result<Vec<relation::Relation<'a>>, (&'static str, relation::ParseRelationError)> {
+        let mut relations = Vec::new();
+        for (name, text) in fields {
+            relations.extend(relation::parse_field(text).map_err(|error| (name, error))?);
+        }
+        Ok(relations)
+    }
+}
+
+/// Reads one entry of a `Packages` file.
+fn parse(paragraph: &str, repository: usize) -> Result<Package<'_>, Error> {
+    let mut found = Found::default();
+    for field in control::fields(paragraph) {
+        let (name, value) =
+            field.map_err(|source| Error::Malformed { package: found.label(), source })?;
+        let Some(slot) = found.slot(name) else { continue };
+        if slot.1.replace(value).is_some() {
+            let field = slot.0;
+            return Err(Error::Field { package: found.label(), field });
+        }
+    }
+    found.package(repository)
+}
+
+/// Declares the fields that are read, each once, with the name that it has in the file.
+macro_rules! fields {
+    ($($name:literal => $field:ident),* $(,)?) => {
+        #[derive(Default)]
+        struct Found<'a> { $($field: Option<&'a str>),* }
+
+        impl<'a> Found<'a> {
+            /// The official name of the field called `name`, whatever its case, and its place.
+            fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a str>)> {
+                // Nearly all names are written as they should be, and matching those is fast.
+                match name {
+                    $($name => return Some(($name, &mut self.$field)),)*
+                    _ => {}
+                }
+                $(if name.eq_ignore_ascii_case($name) { return Some(($name, &mut self.$field)); })*
+                None
+            }
+        }
+    };
+}
+
+fields! {
+    "Package" => package,
+    "Version" => version,
+    "Architecture" => architecture,
+    "Multi-Arch" => multi_arch,
+    "Essential" => essential,
+    "Priority" => priority,
+    "Pre-Depends" => pre_depends,
+    "Depends" => depends,
+    "Conflicts" => conflicts,
+    "Breaks" => breaks,
+    "Provides" => provides,
+    "Filename" => filename,
+    "Size" => size,
+    "SHA256" => sha256,
+}
+
+impl<'a> Found<'a> {
+    fn label(&self) -> String {
+        self.package.unwrap_or("?").to_owned()
+    }
+
+    fn package(self, repository: usize) -> Result<Package<'a>, Error> {
+        let error = |field| Error::Field { package: self.label(), field };
+        let valid = |value: Option<&'a str>, field, is_valid: fn(&str) -> bool| {
+            value.filter(|value| is_valid(value)).ok_or_else(|| error(field))
+        };
+        Ok(Package {
+            repository,
+            name: valid(self.package, "Package", relation::is_package_name)?,
+            version: valid(self.version, "Version", |text| version::validate(text).is_ok())?,
+            architecture: valid(self.architecture, "Architecture", is_architecture)?,
+            path: valid(self.filename, "Filename", is_pool_path)?,
+            size: self.size.and_then(|size| size.parse().ok()).ok_or_else(|| error("Size"))?,
+            sha256: self
+                .sha256
+                .and_then(|digest| digest.parse().ok())
+                .ok_or_else(|| error("SHA256"))?,
+            essential: self.essential == Some("yes"),
+            multi_arch_allowed: self.multi_arch == Some("allowed"),
+            priority: match self.priority {
+                Some("required") => Priority::Required,
+                Some("important") => Priority::Important,
+                Some("standard") => Priority::Standard,
+                Some("extra") => Priority::Extra,
+                _ => Priority::Optional,
+            },
+            pre_depends: self.pre_depends.unwrap_or(""),
+            depends: self.depends.unwrap_or(""),
+            conflicts: self.conflicts.unwrap_or(""),
+            breaks: self.breaks.unwrap_or(""),
+            provides: self.provides.unwrap_or(""),
+        })
+    }
+}
+
+/// Whether `text` can be the name of an architecture.
+pub fn is_architecture(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Whether `path` is a plain relative path, which can be put behind the URL of a repository
+/// without leading elsewhere.
+pub fn is_pool_path(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-+._~:%@,=".contains(&byte);
+    path.bytes().all(plain)
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
