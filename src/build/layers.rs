@@ -7,7 +7,7 @@ use super::{
     Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan, files,
 };
 use crate::debian::install::PackageFile;
-use crate::fetch::{self, Request as Download};
+use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
 use crate::layer::worker::{Answer, Built, Output, Packages, Request, Run};
 use crate::progress::Step;
@@ -15,6 +15,9 @@ use crate::render::RenderedLayer;
 
 /// Unpacked packages take about this many times the bytes of their archives.
 const EXPANSION: u64 = 5;
+
+/// Downloads at a time. They wait for the mirror more than for a processor.
+const DOWNLOADS: usize = 8;
 
 /// The layers of a stack, all of them in the store.
 pub struct Layers {
@@ -41,12 +44,12 @@ impl Builder<'_> {
         for (position, image) in plan.images.iter().enumerate() {
             if !image.packages.is_empty() {
                 let rest = &plan.images[position..];
-                let layer = self.packages_layer(plan, image, rest, &layers, &mut session)?;
+                let layer = self.packages_layer(image, rest, &layers, &mut session)?;
                 ready(&layer);
                 layers.push(layer);
             }
             if !image.commands.is_empty() {
-                let layer = self.run_layer(plan, image, &layers, &mut session)?;
+                let layer = self.run_layer(image, &layers, &mut session)?;
                 ready(&layer);
                 layers.push(layer);
             }
@@ -99,13 +102,12 @@ impl Builder<'_> {
 
     fn packages_layer(
         &self,
-        plan: &LockedPlan,
         image: &LockedImage,
         rest: &[LockedImage],
         below: &[Layer],
         session: &mut Session<'_, '_>,
     ) -> Result<Layer, Error> {
-        let inputs = packages_inputs(plan, image, below);
+        let inputs = packages_inputs(image, below);
         self.layer(&image.name, LayerKind::Packages, inputs, |_step| {
             let packages = self.fetch(image, rest)?;
             let started = Instant::now();
@@ -114,7 +116,7 @@ impl Builder<'_> {
                 users: image.users.clone(),
                 groups: image.groups.clone(),
                 threads: self.threads,
-                layer: self.output(plan, &image.name, LayerKind::Packages, below)?,
+                layer: self.output(image, LayerKind::Packages, below)?,
             });
             let built = self.built(session, below, &request, &image.name, LayerKind::Packages)?;
             Ok(record(built, started))
@@ -123,7 +125,6 @@ impl Builder<'_> {
 
     fn run_layer(
         &self,
-        plan: &LockedPlan,
         image: &LockedImage,
         below: &[Layer],
         session: &mut Session<'_, '_>,
@@ -137,7 +138,7 @@ impl Builder<'_> {
             let started = Instant::now();
             let request = Request::Run(Run {
                 commands: image.commands.clone(),
-                layer: self.output(plan, &image.name, LayerKind::Run, below)?,
+                layer: self.output(image, LayerKind::Run, below)?,
             });
             let built = self.built(session, below, &request, &image.name, LayerKind::Run)?;
             Ok(record(built, started))
@@ -176,13 +177,8 @@ impl Builder<'_> {
                 size: pinned.package.size,
             })
             .collect();
-        let verified = fetch::download(
-            &requests,
-            self.downloads,
-            self.network,
-            self.threads.max(4),
-            self.progress,
-        )?;
+        let verified =
+            self.fetcher.download(&requests, self.downloads, DOWNLOADS, self.progress)?;
         let own = image.packages.iter().zip(verified);
         Ok(own
             .map(|(pinned, file)| PackageFile {
@@ -196,19 +192,18 @@ impl Builder<'_> {
 
     fn output(
         &self,
-        plan: &LockedPlan,
-        image: &str,
+        image: &LockedImage,
         kind: LayerKind,
         below: &[Layer],
     ) -> Result<Output, Error> {
         let store = self.store.root().to_owned();
-        let log = log_path(&store, image, kind.name()).map_err(|source| Error::Io {
+        let log = log_path(&store, &image.name, kind.name()).map_err(|source| Error::Io {
             action: "create the log in",
             path: store.clone(),
             source,
         })?;
         let epoch = below.last().map_or(0, |layer| layer.record.epoch);
-        Ok(Output { store, log, state: plan.state.clone(), epoch })
+        Ok(Output { store, log, state: image.state.clone(), epoch })
     }
 
     fn built(
@@ -220,7 +215,7 @@ impl Builder<'_> {
         kind: LayerKind,
     ) -> Result<Built, Error> {
         let action = format!("build the {} layer of {image}", kind.name());
-        match session.request(below, request, None)? {
+        match session.request(below, request, &format!("{image} {}", kind.name()))? {
             Answer::Built(built) => {
                 session.built_one();
                 Ok(built)
@@ -228,7 +223,7 @@ impl Builder<'_> {
             Answer::Failed(failure) => {
                 if self.debug_shell {
                     let epoch = below.last().map_or(0, |layer| layer.record.epoch);
-                    session.send(&Request::Shell { epoch }, None)?;
+                    session.send(&Request::Shell { epoch }, "")?;
                 }
                 let log = log_path(self.store.root(), image, kind.name()).ok();
                 let log = log.map(|path| path.display().to_string()).unwrap_or_default();
@@ -236,17 +231,13 @@ impl Builder<'_> {
                     format!(
                         "the whole log is {log}\nfor a shell in the tree at this very point: \
                          imgbuild build {} --debug-shell",
-                        self.role_hint(image)
+                        self.role
                     )
                 });
                 Err(Error::from_failure(action, failure, help))
             }
             _ => Err(crate::sandbox::Error::Protocol("not an answer to this".to_owned()).into()),
         }
-    }
-
-    fn role_hint(&self, image: &str) -> String {
-        image.to_owned()
     }
 }
 
@@ -255,7 +246,7 @@ pub struct BuiltTree<'a, 'b> {
     pub(super) session: Session<'a, 'b>,
 }
 
-fn packages_inputs(plan: &LockedPlan, image: &LockedImage, below: &[Layer]) -> Inputs {
+fn packages_inputs(image: &LockedImage, below: &[Layer]) -> Inputs {
     let digest = below.last().map(|layer| &layer.record.digest);
     let mut inputs = Inputs::new(LayerKind::Packages.name(), digest);
     for pinned in &image.packages {
@@ -271,7 +262,7 @@ fn packages_inputs(plan: &LockedPlan, image: &LockedImage, below: &[Layer]) -> I
     for group in &image.groups {
         inputs.add(format!("group {}", group.name), group.gid.to_string());
     }
-    for path in &plan.state {
+    for path in &image.state {
         inputs.add(format!("volume /{}", path.display()), "");
     }
     inputs

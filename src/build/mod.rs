@@ -22,7 +22,7 @@ pub use layers::Layers;
 pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
 
 use crate::digest::Digest;
-use crate::fetch::Network;
+use crate::fetch::Fetcher;
 use crate::layer::worker::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
@@ -95,8 +95,10 @@ pub struct Builder<'a> {
     pub downloads: &'a Store,
     /// Who watches.
     pub progress: &'a dyn Progress,
-    /// Whether downloads are allowed.
-    pub network: Network,
+    /// Gets what is not there.
+    pub fetcher: &'a Fetcher,
+    /// The role being built, for messages.
+    pub role: String,
     /// Imgbuild itself, which is executed again as the sandbox.
     pub executable: PathBuf,
     /// Threads for each image.

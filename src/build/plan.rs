@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::definition::{AbsolutePath, Plan};
-use crate::digest::Digest;
+use crate::definition::{AbsolutePath, Image, Plan};
 use crate::layer::accounts::{Group, User};
 use crate::lock::{Lock, LockedPackage};
 use crate::render::RenderedLayer;
@@ -39,6 +38,8 @@ pub struct LockedImage {
     pub groups: Vec<Group>,
     /// The commands that it runs.
     pub commands: Vec<Vec<String>>,
+    /// The root directories of state volumes, relative to the root, of it and of those below it.
+    pub state: Vec<PathBuf>,
 }
 
 /// A command that must succeed in the finished tree.
@@ -60,8 +61,6 @@ pub struct LockedPlan {
     pub rendered: Vec<RenderedLayer>,
     /// The checks, base first.
     pub checks: Vec<Check>,
-    /// The root directories of state volumes, relative to the root.
-    pub state: Vec<PathBuf>,
     /// Packages that did not come from where the lock says.
     pub unpinned: Vec<String>,
 }
@@ -69,8 +68,16 @@ pub struct LockedPlan {
 impl LockedPlan {
     /// Joins a plan with the lock. The caller has made sure that the lock is up to date
     /// ([`Lock::check`]), which is what makes an image that is missing from it impossible.
-    pub fn new(plan: Plan, lock: &Lock, rendered: Vec<RenderedLayer>) -> Self {
-        let images = plan.layers.iter().map(|layer| {
+    pub fn new(
+        plan: Plan,
+        stack: &[&Image],
+        lock: &Lock,
+        rendered: Vec<RenderedLayer>,
+    ) -> Self {
+        let relative = |path: &AbsolutePath| path.relative().to_owned();
+        let mut state = Vec::new();
+        let images = plan.layers.iter().zip(stack).map(|(layer, image)| {
+            state.extend(image.states.iter().map(|volume| relative(&volume.path)));
             let locked = lock.images.get(layer.image.as_str());
             let packages = locked.map(|image| image.packages.as_slice()).unwrap_or_default();
             LockedImage {
@@ -79,11 +86,12 @@ impl LockedPlan {
                 users: users(layer),
                 groups: groups(layer),
                 commands: layer.runs.iter().map(|run| run.command.clone()).collect(),
+                state: state.clone(),
             }
         });
-        let relative = |path: &AbsolutePath| path.relative().to_owned();
+        let images = images.collect();
         Self {
-            images: images.collect(),
+            images,
             rendered,
             checks: plan
                 .checks
@@ -93,7 +101,6 @@ impl LockedPlan {
                     covers: check.covers.iter().map(|(path, _)| relative(path)).collect(),
                 })
                 .collect(),
-            state: plan.states.iter().map(|state| relative(&state.path)).collect(),
             unpinned: Vec::new(),
             plan,
         }
@@ -107,16 +114,6 @@ impl LockedPlan {
     /// The role's name.
     pub fn role(&self) -> &str {
         self.plan.role.as_str()
-    }
-
-    /// The digest of the lock's part that this role uses.
-    pub fn packages_digest(&self) -> Digest {
-        let mut hasher = crate::digest::Hasher::new();
-        for package in self.packages() {
-            hasher.field(&package.package.name);
-            hasher.field(package.input());
-        }
-        hasher.finish()
     }
 }
 

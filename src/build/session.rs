@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Builder, Error, Layer};
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Failure, Report, Request};
+use crate::layer::worker::{Answer, Report, Request};
 use crate::progress::Step;
 use crate::sandbox::Worker;
 use crate::store::WorkDir;
@@ -33,19 +33,15 @@ impl<'a, 'b> Session<'a, 'b> {
         Self { builder, extent, estimate, running: None }
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
     /// Sends a request to the tree with exactly `layers` in it.
     pub(super) fn request(
         &mut self,
         layers: &[Layer],
         request: &Request,
-        step: Option<&Step<'_>>,
+        label: &str,
     ) -> Result<Answer, Error> {
         self.bring_to(layers)?;
-        self.send(request, step)
+        self.send(request, label)
     }
 
     /// Notes that the tree now holds one more layer, which was built in it.
@@ -97,7 +93,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     fn expect_done(&mut self, request: &Request) -> Result<(), Error> {
-        match self.send(request, None)? {
+        match self.send(request, "")? {
             Answer::Failed(failure) => {
                 Err(Error::from_failure("lay the lower layers into a tree", failure, None))
             }
@@ -105,15 +101,23 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    pub(super) fn send(
-        &mut self,
-        request: &Request,
-        _step: Option<&Step<'_>>,
-    ) -> Result<Answer, Error> {
+    /// Sends a request; what the worker reports of its parts is shown as steps of `label`.
+    pub(super) fn send(&mut self, request: &Request, label: &str) -> Result<Answer, Error> {
+        let progress = self.builder.progress;
         let Some(running) = &mut self.running else {
             return Err(crate::sandbox::Error::Protocol("no worker".to_owned()).into());
         };
-        Ok(running.worker.request::<_, Report, Answer>(request, &mut |_| {})?)
+        let mut part: Option<Step<'_>> = None;
+        let answer = running.worker.request(request, &mut |Report::Doing(what)| {
+            if let Some(done) = part.take() {
+                done.finish("");
+            }
+            part = Some(Step::start(progress, format!("{label}: {what}"), None));
+        })?;
+        if let Some(done) = part.take() {
+            done.finish("");
+        }
+        Ok(answer)
     }
 }
 
@@ -130,12 +134,4 @@ pub(super) fn log_path(store: &Path, image: &str, kind: &str) -> std::io::Result
     let directory = store.join("logs");
     std::fs::create_dir_all(&directory)?;
     Ok(directory.join(format!("{image}-{kind}.log")))
-}
-
-/// For callers that know only whether it failed.
-pub(super) fn failure_of(answer: Answer) -> Option<Failure> {
-    match answer {
-        Answer::Failed(failure) => Some(failure),
-        _ => None,
-    }
 }

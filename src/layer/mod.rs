@@ -7,3 +7,4 @@ pub mod index;
 pub mod lay;
 pub mod normalise;
 pub mod tree;
+pub mod worker;
