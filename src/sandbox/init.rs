@@ -55,7 +55,9 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 pub fn read_only_executable(directory: &Path) -> io::Result<PathBuf> {
     let path = directory.join("imgbuild");
     File::create(&path)?;
-    mount_bind("/proc/self/exe", &path)?;
+    // By its path: the magic link leads to the mount namespace that this process was started in,
+    // and mounts of another namespace cannot be bound.
+    mount_bind(std::env::current_exe()?, &path)?;
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     // Flags that the host's mount has are locked in a user namespace and must be kept.
     mount_remount(&path, flags, "")
