@@ -67,6 +67,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fetch(#[from] crate::fetch::Error),
+    /// The template.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Template(#[from] crate::artifact::template::Error),
     /// A layer's archive.
     #[error("layer archive")]
     Archive(#[from] crate::layer::archive::Error),

@@ -19,14 +19,6 @@ const EXPANSION: u64 = 5;
 /// Downloads at a time. They wait for the mirror more than for a processor.
 const DOWNLOADS: usize = 8;
 
-/// The layers of a stack, all of them in the store.
-pub struct Layers {
-    /// Base first: packages and commands, then files.
-    pub layers: Vec<Layer>,
-    /// How many of them are there already before files.
-    pub system: usize,
-}
-
 impl Builder<'_> {
     /// Builds whatever layer of `plan` is not in the store. `ready` is called with each layer as soon as
     /// it is there, in order.
@@ -37,7 +29,7 @@ impl Builder<'_> {
         &self,
         plan: &LockedPlan,
         ready: &dyn Fn(&Layer),
-    ) -> Result<(Layers, BuiltTree<'_, '_>), Error> {
+    ) -> Result<(Vec<Layer>, BuiltTree<'_, '_>), Error> {
         let bytes: u64 = plan.packages().map(|package| package.package.size).sum();
         let mut session = Session::new(self, Extent::Whole, bytes * EXPANSION);
         let mut layers: Vec<Layer> = Vec::new();
@@ -54,13 +46,12 @@ impl Builder<'_> {
                 layers.push(layer);
             }
         }
-        let system = layers.len();
         for rendered in plan.rendered.iter().filter(|rendered| !rendered.entries.is_empty()) {
             let layer = self.files_layer(rendered, &layers)?;
             ready(&layer);
             layers.push(layer);
         }
-        Ok((Layers { layers, system }, BuiltTree { session }))
+        Ok((layers, BuiltTree { session }))
     }
 
     /// The layer of `inputs`: from the store, or made by `make`, once even when several builds want it.

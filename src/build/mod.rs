@@ -5,6 +5,8 @@
 //! known by the digest of its [`Inputs`], which hold the digest of the layer below: where
 //! the record of that key is in the store, the layer is reused.
 
+mod artifact;
+mod checks;
 mod error;
 mod files;
 mod inputs;
@@ -16,9 +18,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use artifact::Artifact;
 pub use error::Error;
 pub use inputs::{Change, Inputs};
-pub use layers::Layers;
 pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
 
 use crate::digest::Digest;

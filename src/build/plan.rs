@@ -53,6 +53,8 @@ pub struct Check {
 
 /// Everything that decides what a role becomes.
 pub struct LockedPlan {
+    /// The project's directory.
+    pub root: PathBuf,
     /// The plan of the definitions.
     pub plan: Plan,
     /// The stack, base first.
@@ -69,6 +71,7 @@ impl LockedPlan {
     /// Joins a plan with the lock. The caller has made sure that the lock is up to date
     /// ([`Lock::check`]), which is what makes an image that is missing from it impossible.
     pub fn new(
+        root: PathBuf,
         plan: Plan,
         stack: &[&Image],
         lock: &Lock,
@@ -91,6 +94,7 @@ impl LockedPlan {
         });
         let images = images.collect();
         Self {
+            root,
             images,
             rendered,
             checks: plan

@@ -33,6 +33,10 @@ impl<'a, 'b> Session<'a, 'b> {
         Self { builder, extent, estimate, running: None }
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Sends a request to the tree with exactly `layers` in it.
     pub(super) fn request(
         &mut self,

@@ -2,11 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use miette::Result;
+use miette::{IntoDiagnostic, Report, Result, WrapErr};
 
 use super::context::{Context, bytes, shown};
-use crate::build::{Artifact, Builder, build_role};
+use crate::build::{Artifact, Builder};
+use crate::definition::Project;
+use crate::fetch::Fetcher;
+use crate::lock::Lock;
+use crate::store::Store;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -31,4 +38,111 @@ pub(super) struct Arguments {
     /// When a script fails, open a shell in the tree at that very point
     #[arg(long)]
     debug_shell: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let project = context.project()?;
+    let lock = context.current_lock(&project)?;
+    let store = context.store()?;
+    let roles = match arguments.all {
+        true => project.roles().map(|image| image.name.to_string()).collect(),
+        false => arguments.roles.clone(),
+    };
+    let build = Build {
+        context,
+        arguments,
+        project: &project,
+        lock: &lock,
+        store: &store,
+        fetcher: context.fetcher(),
+        executable: std::env::current_exe()
+            .into_diagnostic()
+            .wrap_err("cannot find imgbuild's own executable")?,
+        jobs: arguments.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into),
+    };
+    build.all(&roles)
+}
+
+struct Build<'a> {
+    context: &'a Context,
+    arguments: &'a Arguments,
+    project: &'a Project,
+    lock: &'a Lock,
+    store: &'a Store,
+    fetcher: Fetcher,
+    executable: PathBuf,
+    jobs: usize,
+}
+
+impl Build<'_> {
+    /// Builds `roles`, as many at a time as there are jobs. Shared layers are built once: whoever comes
+    /// second waits for them.
+    fn all(&self, roles: &[String]) -> Result<ExitCode> {
+        let next = AtomicUsize::new(0);
+        let outcomes = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..self.jobs.min(roles.len()) {
+                scope.spawn(|| {
+                    while let Some(role) = roles.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let outcome = self.one(role);
+                        if let Ok(mut outcomes) = outcomes.lock() {
+                            outcomes.push((role.clone(), outcome));
+                        }
+                    }
+                });
+            }
+        });
+        let mut outcomes = outcomes.into_inner().unwrap_or_default();
+        outcomes.sort_by_key(|(role, _)| roles.iter().position(|one| one == role));
+        self.report(outcomes)
+    }
+
+    fn one(&self, role: &str) -> Result<Artifact> {
+        let context = self.context;
+        let site = self.arguments.site.as_deref();
+        let plan = context.locked_plan(self.project, self.lock, role, site)?;
+        let builder = self.builder(role, self.store);
+        Ok(builder.build(&plan, &self.arguments.out)?)
+    }
+
+    fn builder<'a>(&'a self, role: &str, store: &'a Store) -> Builder<'a> {
+        Builder {
+            store,
+            downloads: self.store,
+            progress: self.context.progress(),
+            fetcher: &self.fetcher,
+            role: role.to_owned(),
+            executable: self.executable.clone(),
+            threads: self.jobs,
+            debug_shell: self.arguments.debug_shell,
+        }
+    }
+
+    fn report(&self, outcomes: Vec<(String, Result<Artifact>)>) -> Result<ExitCode> {
+        let mut artifacts = Vec::new();
+        let mut failures: Vec<(String, Report)> = Vec::new();
+        for (role, outcome) in outcomes {
+            match outcome {
+                Ok(artifact) => artifacts.push(artifact),
+                Err(report) => failures.push((role, report)),
+            }
+        }
+        for artifact in &artifacts {
+            let Artifact { role, size, sha256, reused, .. } = artifact;
+            let state = if *reused { "unchanged" } else { "built" };
+            self.context.say(format!("{role}: {state}, {}, sha256 {sha256}", bytes(*size)));
+        }
+        if self.context.json() {
+            self.context.object(&artifacts)?;
+        } else {
+            for artifact in &artifacts {
+                self.context.data(shown(&artifact.path))?;
+            }
+        }
+        for (role, report) in &failures {
+            self.context.say(format!("{role}: failed"));
+            self.context.error(report);
+        }
+        Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use miette::{IntoDiagnostic, Report, Result, WrapErr};
 use serde::Serialize;
 
+use super::wishes::wishes;
 use super::{Options, progress};
 use crate::build::LockedPlan;
 use crate::definition::Project;
@@ -65,6 +66,13 @@ impl Context {
         project.root().join(LOCK_FILE)
     }
 
+    /// The lock, which must fit the definitions.
+    pub(super) fn current_lock(&self, project: &Project) -> Result<Lock> {
+        let lock = Lock::read(&self.lock_path(project))?;
+        lock.check(&wishes(project)?)?;
+        Ok(lock)
+    }
+
     /// The plan of `role`, with everything pinned.
     pub(super) fn locked_plan(
         &self,
@@ -75,7 +83,8 @@ impl Context {
     ) -> Result<LockedPlan> {
         let plan = project.plan(role, site)?;
         let rendered = render::render(project, &plan)?;
-        Ok(LockedPlan::new(plan, &project.stack(role)?, lock, rendered))
+        let root = project.root().to_owned();
+        Ok(LockedPlan::new(root, plan, &project.stack(role)?, lock, rendered))
     }
 
     /// Says something to a person.

@@ -10,6 +10,7 @@ mod explain;
 mod gc;
 mod lock;
 pub mod progress;
+mod wishes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
