@@ -122,8 +122,11 @@ impl Transfer<'_> {
                 Err(broken) => return Err(broken),
             };
             match failure {
-                // The beginning came from an earlier request; it may be what is wrong.
-                Failure::WrongHash { .. } | Failure::RangeRefused if before > 0 => {
+                // The beginning came from an earlier request; it may be what is wrong. Or the
+                // server does not know how to go on. Without a beginning, neither can be.
+                Failure::WrongHash { .. } | Failure::RangeRefused | Failure::WrongRange
+                    if before > 0 =>
+                {
                     partial.restart()?;
                     continue;
                 }
