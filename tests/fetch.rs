@@ -94,7 +94,7 @@ fn a_file_is_fetched_once() {
     let content = content(300_000);
     let url = bench.server.file("/x", content.clone());
     for _ in 0..3 {
-        assert_eq!(bench.fetch(&content, &[url.clone()]).unwrap(), content);
+        assert_eq!(bench.fetch(&content, std::slice::from_ref(&url)).unwrap(), content);
     }
     let seen = bench.server.seen();
     assert_eq!(seen.len(), 1);
@@ -271,7 +271,7 @@ fn a_stalled_server_is_given_up() {
     bench.server.faults("/x", vec![Fault::Stall(100); 2]);
     let policy = Policy { patience: Duration::from_millis(200), tries: 2, ..hasty() };
     let fetcher = Fetcher::new(Network::Online, policy);
-    let requests = [request(&content, &[url.clone()])];
+    let requests = [request(&content, std::slice::from_ref(&url))];
     let error = fetcher.download(&requests, &bench.store, 1, &Silent).unwrap_err();
     assert!(matches!(failures(&error)[..], [Failure::Timeout]), "{error}");
     assert_eq!(bench.fetch(&content, &[url]).unwrap(), content, "the next run goes on");
@@ -377,7 +377,8 @@ fn offline_names_what_is_missing_and_still_reads_local_mirrors() {
     let local = format!("file://{}", local.display()).replace(' ', "%20");
 
     let remote = bench.server.file("/x", one.clone());
-    let requests = [request(&one, &[remote.clone()]), request(&two, &[remote.clone(), local])];
+    let requests =
+        [request(&one, std::slice::from_ref(&remote)), request(&two, &[remote.clone(), local])];
     let error = offline.download(&requests, &bench.store, 1, &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("offline, but not in the store: `thing 1.0` ({remote})"));
     assert_eq!(offline.download(&requests[1..], &bench.store, 1, &Silent).unwrap().len(), 1);

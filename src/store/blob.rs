@@ -80,14 +80,13 @@ impl Store {
     /// A writer for a new blob. Nothing is in the store before [`BlobWriter::commit`]; a writer that
     /// is dropped leaves nothing.
     pub fn writer(&self) -> Result<BlobWriter<'_>, Error> {
-        let directory = self.scratch.path();
+        let directory = self.scratch()?;
         let file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
             .tempfile_in(directory)
             .map_err(Error::while_doing("create a file in", directory))?;
         let path = file.path().to_owned();
         let writer = BufWriter::with_capacity(BUFFER, HashingWriter::new(file));
-        Ok(BlobWriter { store: self, path, writer })
+        Ok(BlobWriter { store: self, path, writer, failed: false })
     }
 
     /// Stores `bytes`.
@@ -177,34 +176,48 @@ impl Store {
 /// Writes a blob whose digest is not known beforehand; see [`Store::writer`].
 ///
 /// As [`Write`] it fails with an [`io::Error`] that carries an [`Error`], so a full disk is
-/// reported with path and free space however deep the writer is buried.
+/// reported with path and free space however deep the writer is buried. After a failure nothing
+/// can be committed, even if somebody on the way has swallowed the error.
 pub struct BlobWriter<'store> {
     store: &'store Store,
     path: PathBuf,
     writer: BufWriter<HashingWriter<NamedTempFile>>,
+    failed: bool,
 }
 
 impl BlobWriter<'_> {
     /// Puts what was written into the store. If it is there already, the store does not change.
-    pub fn commit(self) -> Result<Blob, Error> {
-        let writer = self
-            .writer
-            .into_inner()
-            .map_err(|error| Error::io("write", &self.path, error.into_error()))?;
+    pub fn commit(mut self) -> Result<Blob, Error> {
+        if self.failed {
+            let source = io::Error::other("an earlier write to it has failed");
+            return Err(Error::io("store", &self.path, source));
+        }
+        self.flush().map_err(Error::while_doing("write", &self.path))?;
+        // The buffer is empty now, so taking it apart loses nothing.
+        let (writer, _) = self.writer.into_parts();
         let (temporary, digest, _) = writer.finish();
         let (file, path): (File, TempPath) = temporary.into_parts();
         // `path` deletes the file where it still has its temporary name.
         self.store.adopt(&path, &file, &digest)
     }
+
+    /// Notes and explains a failure.
+    fn failure(&mut self, source: io::Error) -> io::Error {
+        // These ask to be tried again.
+        if source.kind() != io::ErrorKind::Interrupted {
+            self.failed = true;
+        }
+        Error::io("write", &self.path, source).into_io()
+    }
 }
 
 impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes).map_err(|source| Error::io("write", &self.path, source).into_io())
+        self.writer.write(bytes).map_err(|source| self.failure(source))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush().map_err(|source| Error::io("write", &self.path, source).into_io())
+        self.writer.flush().map_err(|source| self.failure(source))
     }
 }
 
@@ -252,7 +265,7 @@ mod tests {
         let mut writer = store.writer().unwrap();
         writer.write_all(&[0; 1_000_000]).unwrap();
         drop(writer);
-        assert_eq!(fs::read_dir(store.scratch.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.scratch().unwrap()).unwrap().count(), 0);
         assert_eq!(fs::read_dir(directory.path().join("blobs/sha256")).unwrap().count(), 0);
     }
 
@@ -263,7 +276,7 @@ mod tests {
         let inode = fs::metadata(first.path()).unwrap().ino();
         assert_eq!(store.insert_bytes(b"abc").unwrap(), first);
         assert_eq!(fs::metadata(first.path()).unwrap().ino(), inode);
-        assert_eq!(fs::read_dir(store.scratch.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.scratch().unwrap()).unwrap().count(), 0);
     }
 
     #[test]

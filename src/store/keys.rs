@@ -1,8 +1,7 @@
 //! Records: what was made from which inputs. And locks, so that it is made once.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -70,13 +69,16 @@ impl Store {
             source,
         })?;
         let path = self.key_path(kind, key);
+        let scratch = self.scratch()?;
         let write = || -> std::io::Result<()> {
             let directory = path.parent().unwrap_or(&self.root);
             layout::create_private(directory)?;
-            let mut file = tempfile::Builder::new()
-                .permissions(Permissions::from_mode(0o600))
-                .tempfile_in(self.scratch.path())?;
+            let mut file = tempfile::Builder::new().tempfile_in(scratch)?;
+            layout::make_private(file.as_file())?;
             file.write_all(format!("{}\n{json}\n", Digest::of(&json)).as_bytes())?;
+            if self.sync {
+                file.as_file().sync_data()?;
+            }
             file.persist(&path)?;
             Ok(())
         };

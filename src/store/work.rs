@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::layout::create_private;
+use super::layout::{create_private, make_private};
 
 /// A directory of this process, on the file system of the blobs, so that its files can be renamed
 /// or reflinked into the store. Deleted on drop; see [`super::Store::work_dir`].
@@ -26,6 +26,7 @@ impl WorkDir {
                 .rand_bytes(12)
                 .tempfile_in(parent)?;
             let (lock, lock_path) = named.keep()?;
+            make_private(&lock)?;
             lock.lock()?;
             // Between the two calls another process may have taken the lock for one that a dead
             // process left, and deleted the file.
@@ -157,8 +158,8 @@ mod tests {
         let tree = parent.path().join("tree");
         fs::create_dir_all(tree.join("closed/inner")).unwrap();
         std::os::unix::fs::symlink(&outside, tree.join("closed/link")).unwrap();
-        fs::set_permissions(tree.join("closed/inner"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(tree.join("closed"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("closed/inner"), Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(tree.join("closed"), Permissions::from_mode(0o000)).unwrap();
         open_directories(&tree).unwrap();
         remove_tree(&tree).unwrap();
         assert_eq!(names(parent.path()), ["outside"]);
