@@ -189,8 +189,8 @@ impl Bars {
     fn start(&self, state: &mut BarsState, step: StepId, label: &str, total: Option<u64>) {
         let running = Running::new(label, total);
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(bytes_style()),
-            None => ProgressBar::new_spinner().with_style(spinner_style()),
+            Some(total) => ProgressBar::new(total).with_style(style(BYTES)),
+            None => ProgressBar::new_spinner().with_style(style(SPINNER)),
         };
         let bar = bar.with_message(running.label.clone());
         let bottom = state.bottom.and_then(|step| state.running.get(&step));
@@ -239,15 +239,12 @@ impl Progress for Bars {
     }
 }
 
-fn bytes_style() -> ProgressStyle {
-    style(
-        "{wide_msg} {bar:20} {binary_bytes:>10}/{binary_total_bytes:<10} {binary_bytes_per_sec:>12}",
-    )
-}
+/// A step that moves bytes.
+const BYTES: &str =
+    "{wide_msg} {bar:20} {binary_bytes:>10}/{binary_total_bytes:<10} {binary_bytes_per_sec:>12}";
 
-fn spinner_style() -> ProgressStyle {
-    style("{wide_msg} {spinner} {elapsed:>4}")
-}
+/// A step of unknown length.
+const SPINNER: &str = "{wide_msg} {spinner} {elapsed:>4}";
 
 /// A style; should indicatif refuse the template, its default bar is good enough.
 fn style(template: &str) -> ProgressStyle {
@@ -329,10 +326,7 @@ mod tests {
 
     #[test]
     fn templates_are_understood_by_indicatif() {
-        for template in [
-            "{wide_msg} {bar:20} {binary_bytes:>10}/{binary_total_bytes:<10} {binary_bytes_per_sec:>12}",
-            "{wide_msg} {spinner} {elapsed:>4}",
-        ] {
+        for template in [BYTES, SPINNER] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
     }

@@ -91,7 +91,7 @@ impl Transfer<'_> {
         }
         let mut attempts = Vec::new();
         for url in self.fetcher.hosts.in_order(urls) {
-            match self.from_url(url, &mut partial) {
+            match self.complete_from(url, &mut partial) {
                 Ok(()) => {
                     let blob = partial.commit()?;
                     self.meter.file.finish("");
@@ -107,7 +107,7 @@ impl Transfer<'_> {
     }
 
     /// Completes `partial` from `url`, trying several times if the trouble may pass.
-    fn from_url(&mut self, url: &str, partial: &mut Partial) -> Result<(), Broken> {
+    fn complete_from(&mut self, url: &str, partial: &mut Partial) -> Result<(), Broken> {
         let policy = &self.fetcher.policy;
         let tries = self.fetcher.hosts.tries(policy, url);
         let mut tried = 0;
@@ -122,8 +122,11 @@ impl Transfer<'_> {
                 Err(broken) => return Err(broken),
             };
             match failure {
-                // The beginning came from an earlier request; it may be what is wrong.
-                Failure::WrongHash { .. } | Failure::RangeRefused if before > 0 => {
+                // The beginning came from an earlier request; it may be what is wrong. Or the
+                // server does not know how to go on. Without a beginning, neither can be.
+                Failure::WrongHash { .. } | Failure::RangeRefused | Failure::WrongRange
+                    if before > 0 =>
+                {
                     partial.restart()?;
                     continue;
                 }

@@ -80,14 +80,13 @@ impl Store {
     /// A writer for a new blob. Nothing is in the store before [`BlobWriter::commit`]; a writer that
     /// is dropped leaves nothing.
     pub fn writer(&self) -> Result<BlobWriter<'_>, Error> {
-        let directory = self.scratch.path();
+        let directory = self.scratch()?;
         let file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
             .tempfile_in(directory)
             .map_err(Error::while_doing("create a file in", directory))?;
         let path = file.path().to_owned();
         let writer = BufWriter::with_capacity(BUFFER, HashingWriter::new(file));
-        Ok(BlobWriter { store: self, path, writer })
+        Ok(BlobWriter { store: self, path, writer, failed: false })
     }
 
     /// Stores `bytes`.
@@ -177,33 +176,196 @@ impl Store {
 /// Writes a blob whose digest is not known beforehand; see [`Store::writer`].
 ///
 /// As [`Write`] it fails with an [`io::Error`] that carries an [`Error`], so a full disk is
-/// reported with path and free space however deep the writer is buried.
+/// reported with path and free space however deep the writer is buried. After a failure nothing
+/// can be committed, even if somebody on the way has swallowed the error.
 pub struct BlobWriter<'store> {
     store: &'store Store,
     path: PathBuf,
     writer: BufWriter<HashingWriter<NamedTempFile>>,
+    failed: bool,
 }
 
 impl BlobWriter<'_> {
     /// Puts what was written into the store. If it is there already, the store does not change.
-    pub fn commit(self) -> Result<Blob, Error> {
-        let writer = self
-            .writer
-            .into_inner()
-            .map_err(|error| Error::io("write", &self.path, error.into_error()))?;
+    pub fn commit(mut self) -> Result<Blob, Error> {
+        if self.failed {
+            let source = io::Error::other("an earlier write to it has failed");
+            return Err(Error::io("store", &self.path, source));
+        }
+        self.flush().map_err(Error::while_doing("write", &self.path))?;
+        // The buffer is empty now, so taking it apart loses nothing.
+        let (writer, _) = self.writer.into_parts();
         let (temporary, digest, _) = writer.finish();
         let (file, path): (File, TempPath) = temporary.into_parts();
         // `path` deletes the file where it still has its temporary name.
         self.store.adopt(&path, &file, &digest)
     }
+
+    /// Notes and explains a failure.
+    fn failure(&mut self, source: io::Error) -> io::Error {
+        // These ask to be tried again.
+        if source.kind() != io::ErrorKind::Interrupted {
+            self.failed = true;
+        }
+        Error::io("write", &self.path, source).into_io()
+    }
 }
 
 impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes).map_err(|source| Error::io("write", &self.path, source).into_io())
+        self.writer.write(bytes).map_err(|source| self.failure(source))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush().map_err(|source| Error::io("write", &self.path, source).into_io())
+        self.writer.flush().map_err(|source| self.failure(source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(directory.path())).unwrap();
+        (directory, store)
+    }
+
+    /// Changes the content behind the store's back.
+    fn spoil(path: &Path, content: &[u8]) {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// What a reboot leaves: nothing is known to be right.
+    fn reboot(directory: &Path) {
+        for entry in fs::read_dir(directory.join("verified")).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_committed_blob_is_found_read_only() {
+        let (_directory, store) = store();
+        let mut writer = store.writer().unwrap();
+        writer.write_all(b"ab").unwrap();
+        writer.write_all(b"c").unwrap();
+        assert_eq!(store.blob(&Digest::of("abc")), None, "before commit");
+        let blob = writer.commit().unwrap();
+        assert_eq!((blob.digest(), blob.size()), (Digest::of("abc"), 3));
+        assert_eq!(store.blob(&blob.digest()), Some(blob.clone()));
+        assert_eq!(fs::read(blob.path()).unwrap(), b"abc");
+        assert_eq!(fs::metadata(blob.path()).unwrap().mode() & 0o7777, 0o444);
+    }
+
+    #[test]
+    fn a_dropped_writer_leaves_nothing() {
+        let (directory, store) = store();
+        let mut writer = store.writer().unwrap();
+        writer.write_all(&[0; 1_000_000]).unwrap();
+        drop(writer);
+        assert_eq!(fs::read_dir(store.scratch().unwrap()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(directory.path().join("blobs/sha256")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn writing_a_blob_again_changes_nothing() {
+        let (_directory, store) = store();
+        let first = store.insert_bytes(b"abc").unwrap();
+        let inode = fs::metadata(first.path()).unwrap().ino();
+        assert_eq!(store.insert_bytes(b"abc").unwrap(), first);
+        assert_eq!(fs::metadata(first.path()).unwrap().ino(), inode);
+        assert_eq!(fs::read_dir(store.scratch().unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_blob_that_was_cut_short_is_absent_and_deleted() {
+        for content in [&b""[..], b"ab", b"abd", b"abcd"] {
+            let (directory, store) = store();
+            let blob = store.insert_bytes(b"abc").unwrap();
+            drop(store);
+            spoil(blob.path(), content);
+            reboot(directory.path());
+
+            let store = Store::open(Some(directory.path())).unwrap();
+            assert_eq!(store.blob(&blob.digest()), None);
+            assert_eq!(store.take_damaged(), [blob.path()]);
+            assert!(!blob.path().exists());
+            assert_eq!(store.insert_bytes(b"abc").unwrap(), blob);
+            assert_eq!(store.blob(&blob.digest()), Some(blob.clone()));
+        }
+    }
+
+    #[test]
+    fn a_damaged_blob_is_replaced_when_it_is_written_again() {
+        let (directory, store) = store();
+        let blob = store.insert_bytes(b"abc").unwrap();
+        drop(store);
+        spoil(blob.path(), b"abd");
+        reboot(directory.path());
+        let store = Store::open(Some(directory.path())).unwrap();
+        store.insert_bytes(b"abc").unwrap();
+        assert_eq!(fs::read(blob.path()).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn another_file_under_a_blobs_name_is_noticed_without_reboot() {
+        let (_directory, store) = store();
+        let blob = store.insert_bytes(b"abc").unwrap();
+        fs::remove_file(blob.path()).unwrap();
+        fs::write(blob.path(), b"abd").unwrap();
+        assert_eq!(store.blob(&blob.digest()), None);
+
+        let blob = store.insert_bytes(b"abc").unwrap();
+        fs::remove_file(blob.path()).unwrap();
+        std::os::unix::fs::symlink("/dev/null", blob.path()).unwrap();
+        assert_eq!(store.blob(&blob.digest()), None);
+        assert_eq!(store.insert_bytes(b"abc").unwrap(), blob);
+        assert_eq!(store.blob(&blob.digest()), Some(blob));
+    }
+
+    #[test]
+    fn verify_does_not_believe_what_was_noted() {
+        let (_directory, store) = store();
+        let blob = store.insert_bytes(b"abc").unwrap();
+        let modified = fs::metadata(blob.path()).unwrap().modified().unwrap();
+        spoil(blob.path(), b"abd");
+        File::open(blob.path()).unwrap().set_modified(modified).unwrap();
+        assert!(store.blob(&blob.digest()).is_some(), "size, inode and time are the same");
+        let error = store.verify(&blob.digest()).unwrap_err();
+        assert!(matches!(error, Error::WrongDigest { got, .. } if got == Digest::of("abd")));
+        let error = store.verify(&blob.digest()).unwrap_err();
+        assert!(matches!(error, Error::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn files_are_moved_in_only_if_they_are_as_promised() {
+        let (_directory, store) = store();
+        let scratch = store.work_dir().unwrap();
+        let path = scratch.path().join("file");
+        fs::write(&path, b"abc").unwrap();
+        let error = store.insert_file(&path, &Digest::of("abd")).unwrap_err();
+        assert!(matches!(error, Error::WrongDigest { .. }), "{error}");
+        assert!(path.exists());
+        let blob = store.insert_file(&path, &Digest::of("abc")).unwrap();
+        assert!(!path.exists());
+        assert_eq!(store.blob(&blob.digest()), Some(blob));
+    }
+
+    #[test]
+    fn many_threads_may_write_the_same_blob() {
+        let (_directory, store) = store();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for index in 0..20_u8 {
+                        let blob = store.insert_bytes(&[index; 1000]).unwrap();
+                        assert_eq!(store.blob(&blob.digest()), Some(blob));
+                    }
+                });
+            }
+        });
+        assert!(store.take_damaged().is_empty());
     }
 }

@@ -218,3 +218,100 @@ pub(super) fn note_use(path: &Path) {
         let _ = file.set_times(FileTimes::new().set_accessed(now));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+    use crate::store::KeyKind;
+    use std::sync::Mutex;
+
+    const LAYER: KeyKind = KeyKind::new("layer");
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(directory.path())).unwrap();
+        (directory, store)
+    }
+
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn what_is_kept_mentioned_or_recently_used_stays() {
+        let (_directory, mut store) = store();
+        let kept = store.insert_bytes(b"kept").unwrap().digest();
+        let mentioned = store.insert_bytes(b"mentioned").unwrap().digest();
+        let unused = store.insert_bytes(b"unused").unwrap().digest();
+        let (key, old_key) = (Digest::of("key"), Digest::of("old key"));
+        let record = serde_json::json!({ "layers": [{ "blob": mentioned, "size": 9 }] });
+        store.put_key(LAYER, &key, &record).unwrap();
+        store.put_key(LAYER, &old_key, &unused).unwrap();
+
+        let keep =
+            |item: Item| item == Item::Blob(kept) || item == Item::Key { kind: "layer", key };
+        let none = store.gc(&|_| false, SystemTime::UNIX_EPOCH, &Silent).unwrap();
+        assert_eq!(none, GcReport { removed: 0, freed_bytes: 0, kept: 5 }, "all were used since");
+        let report = store.gc(&keep, later(), &Silent).unwrap();
+        assert_eq!((report.removed, report.kept), (2, 3));
+        assert!(report.freed_bytes > 6, "{report:?}");
+        assert!(store.blob(&kept).is_some() && store.blob(&mentioned).is_some());
+        assert!(store.blob(&unused).is_none());
+        assert!(store.get_key::<serde_json::Value>(LAYER, &key).is_some());
+        assert!(store.get_key::<Digest>(LAYER, &old_key).is_none());
+        assert!(store.take_damaged().is_empty());
+    }
+
+    #[test]
+    fn use_makes_young() {
+        let (_directory, mut store) = store();
+        let [old, used] = [b"old!", b"used"].map(|bytes| store.insert_bytes(bytes).unwrap());
+        let day = Duration::from_secs(86_400);
+        for blob in [&old, &used] {
+            let times = FileTimes::new().set_accessed(SystemTime::now() - 30 * day);
+            fs::File::open(blob.path()).unwrap().set_times(times).unwrap();
+        }
+        store.blob(&used.digest()).unwrap();
+        store.gc(&|_| false, SystemTime::now() - day, &Silent).unwrap();
+        assert!(store.blob(&old.digest()).is_none());
+        assert!(store.blob(&used.digest()).is_some());
+    }
+
+    #[test]
+    fn what_is_not_sound_goes() {
+        let (directory, mut store) = store();
+        let root = directory.path();
+        store.put_key(LAYER, &Digest::of("key"), &1).unwrap();
+        let record = root.join("keys/layer").join(Digest::of("key").to_string());
+        fs::write(&record, "{").unwrap();
+        fs::create_dir(root.join("blobs/sha256/zz")).unwrap();
+        fs::write(root.join("blobs/sha256/zz/odd"), "").unwrap();
+        store.partial(&Digest::of("x")).unwrap().append(b"x").unwrap();
+        let report = store.gc(&|_| true, later(), &Silent).unwrap();
+        assert_eq!((report.removed, report.kept), (3, 0));
+        assert_eq!(fs::read_dir(root.join("downloads")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(root.join("locks/download")).unwrap().count(), 0);
+    }
+
+    /// A build that finishes when gc says that it waits.
+    struct Build(Mutex<Option<Store>>);
+
+    impl Progress for Build {
+        fn event(&self, event: Event) {
+            assert!(matches!(event, Event::Warning(_)));
+            self.0.lock().unwrap().take().expect("one warning only");
+        }
+    }
+
+    #[test]
+    fn a_running_build_loses_nothing() {
+        let (directory, mut store) = store();
+        let build = Build(Mutex::new(Some(Store::open(Some(directory.path())).unwrap())));
+        store.gc(&|_| false, later(), &build).unwrap();
+        assert!(build.0.lock().unwrap().is_none(), "gc has waited");
+        let error = store.lock.try_lock_shared();
+        assert!(error.is_ok(), "gc has gone back to the shared lock: {error:?}");
+        Store::open(Some(directory.path())).unwrap();
+    }
+}

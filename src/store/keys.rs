@@ -1,8 +1,7 @@
 //! Records: what was made from which inputs. And locks, so that it is made once.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -70,13 +69,16 @@ impl Store {
             source,
         })?;
         let path = self.key_path(kind, key);
+        let scratch = self.scratch()?;
         let write = || -> std::io::Result<()> {
             let directory = path.parent().unwrap_or(&self.root);
             layout::create_private(directory)?;
-            let mut file = tempfile::Builder::new()
-                .permissions(Permissions::from_mode(0o600))
-                .tempfile_in(self.scratch.path())?;
+            let mut file = tempfile::Builder::new().tempfile_in(scratch)?;
+            layout::make_private(file.as_file())?;
             file.write_all(format!("{}\n{json}\n", Digest::of(&json)).as_bytes())?;
+            if self.sync {
+                file.as_file().sync_data()?;
+            }
             file.persist(&path)?;
             Ok(())
         };
@@ -121,4 +123,64 @@ pub(super) fn read_record(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let (check, json) = text.strip_suffix('\n')?.split_once('\n')?;
     (check.parse::<Digest>().ok()? == Digest::of(json)).then(|| json.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYER: KeyKind = KeyKind::new("layer");
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(directory.path())).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn records_are_replaced_and_told_apart_by_kind() {
+        let (_directory, store) = store();
+        let key = Digest::of("inputs");
+        assert_eq!(store.get_key::<u64>(LAYER, &key), None);
+        store.put_key(LAYER, &key, &1).unwrap();
+        store.put_key(LAYER, &key, &2).unwrap();
+        store.put_key(KeyKind::new("artifact"), &key, &3).unwrap();
+        assert_eq!(store.get_key(LAYER, &key), Some(2));
+        assert_eq!(store.get_key::<String>(LAYER, &key), None, "of another type");
+    }
+
+    #[test]
+    fn a_record_that_was_cut_anywhere_is_absent() {
+        let (_directory, store) = store();
+        let key = Digest::of("inputs");
+        // The beginning of a number is a number too.
+        store.put_key(LAYER, &key, &123_456).unwrap();
+        let path = store.key_path(LAYER, &key);
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(store.get_key::<u64>(LAYER, &key), None, "{length}");
+        }
+        for index in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[index] ^= 1;
+            fs::write(&path, flipped).unwrap();
+            assert_eq!(store.get_key::<u64>(LAYER, &key), None, "{index}");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(store.get_key(LAYER, &key), Some(123_456));
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_even_within_a_process() {
+        let (directory, store) = store();
+        let other = Store::open(Some(directory.path())).unwrap();
+        let key = Digest::of("inputs");
+        let lock = store.lock_key(LAYER, &key).unwrap();
+        assert!(other.try_lock_key(LAYER, &key).unwrap().is_none());
+        assert!(store.try_lock_key(LAYER, &key).unwrap().is_none());
+        assert!(other.try_lock_key(LAYER, &Digest::of("others")).unwrap().is_some());
+        drop(lock);
+        assert!(other.try_lock_key(LAYER, &key).unwrap().is_some());
+    }
 }

@@ -65,7 +65,7 @@ fn check_format(root: &Path) -> Result<(), Error> {
         Some(Ok(FORMAT)) => Ok(()),
         _ => Err(Error::UnknownFormat {
             path: root.to_owned(),
-            found: text.trim_end().chars().take(40).collect(),
+            found: text.trim_end().escape_default().take(40).collect(),
             known: FORMAT,
         }),
     }
@@ -88,6 +88,7 @@ fn create_file(root: &Path, name: &str, content: &str) -> Result<(), Error> {
     let path = root.join(name);
     let write = || -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(root)?;
+        make_private(file.as_file())?;
         file.write_all(content.as_bytes())?;
         // Small and written once: worth a sync, an empty `format` would need explaining.
         file.as_file().sync_all()?;
@@ -100,17 +101,28 @@ fn create_file(root: &Path, name: &str, content: &str) -> Result<(), Error> {
 /// Makes a directory, and those above it, with mode 0700 whatever the umask. Directories that
 /// exist stay as they are.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    match create_one(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            create_private(parent.ok_or(error)?)?;
+            create_one(path)
+        }
+        result => result,
+    }
+}
+
+/// Gives `file` mode 0600 whatever the umask.
+pub(super) fn make_private(file: &File) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+fn create_one(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o700)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match path.is_dir() {
             true => Ok(()),
             false => Err(io::ErrorKind::NotADirectory.into()),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            create_private(parent.ok_or(error)?)?;
-            create_private(path)
-        }
         Err(error) => Err(error),
     }
 }
@@ -125,7 +137,9 @@ pub(super) fn lock_shared(root: &Path) -> Result<File, Error> {
 
 /// Opens a file to be locked. For writing, because flock(2) asks for that on NFS.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
-    File::options().create(true).truncate(false).read(true).write(true).open(path)
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
+    make_private(&file)?;
+    Ok(file)
 }
 
 /// Why opening the store ends at `path`.
@@ -161,12 +175,12 @@ mod tests {
 
     #[test]
     fn default_root_follows_the_xdg_specification() {
-        let cases: [(&[(&str, &str)], Option<&str>); 5] = [
-            (&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")], Some("/c/imgbuild")),
-            (&[("HOME", "/h")], Some("/h/.cache/imgbuild")),
-            (&[("XDG_CACHE_HOME", "relative"), ("HOME", "/h")], Some("/h/.cache/imgbuild")),
-            (&[("XDG_CACHE_HOME", ""), ("HOME", "")], None),
-            (&[], None),
+        let cases = [
+            (vec![("XDG_CACHE_HOME", "/c"), ("HOME", "/h")], Some("/c/imgbuild")),
+            (vec![("HOME", "/h")], Some("/h/.cache/imgbuild")),
+            (vec![("XDG_CACHE_HOME", "relative"), ("HOME", "/h")], Some("/h/.cache/imgbuild")),
+            (vec![("XDG_CACHE_HOME", ""), ("HOME", "")], None),
+            (vec![], None),
         ];
         for (environment, expected) in cases {
             let variable = |name: &str| {

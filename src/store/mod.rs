@@ -62,7 +62,7 @@ mod work;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 pub use blob::{Blob, BlobWriter};
 pub use error::Error;
@@ -79,8 +79,9 @@ pub struct Store {
     root: PathBuf,
     /// Locked shared for as long as the store is open.
     lock: File,
-    /// Where blobs and records are written before they get their names.
-    scratch: WorkDir,
+    /// Where blobs and records are written before they get their names. Made when it is first
+    /// needed, so that a store on a disk that is full to the last byte can be opened for gc.
+    scratch: OnceLock<WorkDir>,
     trust: Trust,
     /// Whether data must be synced to learn that they could be written.
     sync: bool,
@@ -102,11 +103,9 @@ impl Store {
         let root = layout::prepare(&root)?;
         let lock = layout::lock_shared(&root)?;
         work::sweep(&root.join("work"), &work::remove_tree);
-        let scratch = WorkDir::create(&root.join("work"))
-            .map_err(|source| layout::unusable(&root.join("work"), source))?;
         let trust = Trust::open(&root.join("verified"));
         let sync = layout::reports_full_disk_late(&root);
-        Ok(Self { root, lock, scratch, trust, sync, damaged: Mutex::default() })
+        Ok(Self { root, lock, scratch: OnceLock::new(), trust, sync, damaged: Mutex::default() })
     }
 
     /// The store's directory, an absolute path.
@@ -131,6 +130,15 @@ impl Store {
     /// The blobs that were found damaged, and deleted, since the last call. Worth a warning.
     pub fn take_damaged(&self) -> Vec<PathBuf> {
         std::mem::take(&mut *self.damaged.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// This process's scratch directory for single files.
+    fn scratch(&self) -> Result<&Path, Error> {
+        if self.scratch.get().is_none() {
+            // Of two threads that come here at once, one deletes its directory again.
+            let _ = self.scratch.set(self.work_dir()?);
+        }
+        Ok(self.scratch.get().map_or(&self.root, |scratch| scratch.path()))
     }
 
     /// Where the blob of `digest` is or would be.

@@ -1,11 +1,10 @@
 //! Blobs that arrive piece by piece, over several runs if need be.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::{Blob, Error, KeyKind, KeyLock, Store};
+use super::{Blob, Error, KeyKind, KeyLock, Store, layout};
 use crate::digest::{Digest, Hasher};
 
 /// Held while a blob is being fetched.
@@ -33,7 +32,7 @@ impl Store {
         let path = directory.join(format!("{digest}.part"));
         let open = || -> io::Result<(File, Hasher, u64)> {
             let mut file = File::options().create(true).read(true).append(true).open(&path)?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
+            layout::make_private(&file)?;
             let mut hasher = Hasher::new();
             let length = hash_all(&mut file, &mut hasher)?;
             Ok((file, hasher, length))
@@ -86,7 +85,12 @@ impl Partial<'_> {
     /// Remembers where the bytes come from, together with them. Best effort: a note that is lost
     /// or torn must not matter.
     pub fn set_note(&self, note: &str) {
-        let _ = fs::write(&self.note_path, note);
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&self.note_path)?;
+            layout::make_private(&file)?;
+            file.write_all(note.as_bytes())
+        };
+        let _ = write();
     }
 
     /// Appends `bytes`.

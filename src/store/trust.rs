@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use super::layout::make_private;
 use crate::digest::Digest;
 
 /// What tells a file that was hashed from one that came to its place later.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::layout::create_private;
+use super::layout::{create_private, make_private};
 
 /// A directory of this process, on the file system of the blobs, so that its files can be renamed
 /// or reflinked into the store. Deleted on drop; see [`super::Store::work_dir`].
@@ -26,6 +26,7 @@ impl WorkDir {
                 .rand_bytes(12)
                 .tempfile_in(parent)?;
             let (lock, lock_path) = named.keep()?;
+            make_private(&lock)?;
             lock.lock()?;
             // Between the two calls another process may have taken the lock for one that a dead
             // process left, and deleted the file.
@@ -107,4 +108,61 @@ fn open_directories(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn living_directories_are_spared_and_dead_ones_swept() {
+        let parent = tempfile::tempdir().unwrap();
+        let alive = WorkDir::create(parent.path()).unwrap();
+        // A process that was killed leaves the lock file, and the lock is free.
+        fs::create_dir(parent.path().join("dead")).unwrap();
+        fs::write(parent.path().join("dead/file"), "").unwrap();
+        fs::write(parent.path().join("dead.lock"), "").unwrap();
+        fs::write(parent.path().join("never-made.lock"), "").unwrap();
+        sweep(parent.path(), &remove_tree);
+        assert!(alive.path().is_dir());
+        assert_eq!(names(parent.path()).len(), 2);
+        drop(alive);
+        assert!(names(parent.path()).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_left_to_a_sweep_with_more_rights() {
+        let parent = tempfile::tempdir().unwrap();
+        fs::create_dir(parent.path().join("dead")).unwrap();
+        fs::write(parent.path().join("dead.lock"), "").unwrap();
+        sweep(parent.path(), &|_| Err(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(names(parent.path()), ["dead", "dead.lock"]);
+        sweep(parent.path(), &remove_tree);
+        assert!(names(parent.path()).is_empty());
+    }
+
+    #[test]
+    fn trees_without_permissions_are_deleted_and_links_not_followed() {
+        let parent = tempfile::tempdir().unwrap();
+        let outside = parent.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::set_permissions(&outside, Permissions::from_mode(0o755)).unwrap();
+        let tree = parent.path().join("tree");
+        fs::create_dir_all(tree.join("closed/inner")).unwrap();
+        std::os::unix::fs::symlink(&outside, tree.join("closed/link")).unwrap();
+        fs::set_permissions(tree.join("closed/inner"), Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(tree.join("closed"), Permissions::from_mode(0o000)).unwrap();
+        open_directories(&tree).unwrap();
+        remove_tree(&tree).unwrap();
+        assert_eq!(names(parent.path()), ["outside"]);
+        assert_eq!(fs::metadata(&outside).unwrap().permissions().mode() & 0o777, 0o755);
+    }
 }
