@@ -37,18 +37,12 @@ pub use name::{
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
-<<<<<<< HEAD
-=======
 pub(crate) use place::read_text;
->>>>>>> definition
 pub use place::{Place, Source};
 pub use plan::{Layer, Plan, Site};
 pub use project::Project;
 pub use stack::Setting;
 pub(crate) use suggest::did_you_mean;
-<<<<<<< HEAD
-=======
 
 #[cfg(test)]
 pub(crate) mod tests;
->>>>>>> definition
