@@ -11,7 +11,7 @@ use crate::digest::{Digest, Hasher};
 use crate::layer::lay::Extent;
 use crate::layer::worker::{Answer, Request};
 use crate::progress::Step;
-use crate::render::{self, RenderedKind};
+use crate::render::RenderedKind;
 use crate::store::KeyKind;
 
 /// Checks that have passed, by tree and command.
@@ -100,19 +100,16 @@ fn templates(plan: &LockedPlan, check: &Check, output: &str) -> Vec<String> {
     let mut exact = Vec::new();
     let mut all = Vec::new();
     for path in &check.covers {
-        let entries = plan.rendered.iter().rev().flat_map(|layer| &layer.entries);
-        let Some(entry) = entries.into_iter().find(|entry| entry.path == *path) else { continue };
-        all.push(entry.source.display().to_string());
+        let mut entries = plan.rendered.iter().rev().flat_map(|layer| &layer.entries);
+        let Some(entry) = entries.find(|entry| entry.path == *path) else { continue };
+        let source = entry.source.display();
+        all.push(source.to_string());
         let RenderedKind::File { content } = &entry.kind else { continue };
         let text = String::from_utf8_lossy(content);
         for number in lines_named(output, path) {
-            let template = std::fs::read_to_string(plan.root.join(&entry.source)).ok();
-            let line = template
-                .filter(|_| entry.from_template)
-                .and_then(|template| render::template_line(&template, &text, number))
-                .unwrap_or(number);
+            let line = entry.source_line(number).unwrap_or(number);
             let shown = text.lines().nth(number.saturating_sub(1)).unwrap_or("").trim();
-            exact.push(format!("{}:{line}: {shown}", entry.source.display()));
+            exact.push(format!("{source}:{line}: {shown}"));
         }
     }
     exact.dedup();

@@ -14,8 +14,8 @@ use crate::layer::worker::Accounts;
 use crate::render::{RenderedEntry, RenderedKind, RenderedLayer};
 
 /// The inputs of the files layer `rendered` on top of `below`.
-pub(super) fn inputs(rendered: &RenderedLayer, below: &Layer) -> Inputs {
-    let mut inputs = Inputs::new(LayerKind::Files.name(), Some(&below.record.digest));
+pub(super) fn inputs(rendered: &RenderedLayer, below: Option<&Digest>) -> Inputs {
+    let mut inputs = Inputs::new(LayerKind::Files.name(), below);
     for entry in &rendered.entries {
         let kind = match &entry.kind {
             RenderedKind::Directory => format!("directory explicit={}", entry.explicit),

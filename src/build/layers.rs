@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use super::session::{Session, log_path};
 use super::{
-    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan, files,
+    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan,
+    files,
 };
 use crate::debian::install::PackageFile;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
 use crate::layer::worker::{Answer, Built, Output, Packages, Request, Run};
+use crate::digest::Digest;
 use crate::progress::Step;
 use crate::render::RenderedLayer;
 
@@ -98,7 +100,7 @@ impl Builder<'_> {
         below: &[Layer],
         session: &mut Session<'_, '_>,
     ) -> Result<Layer, Error> {
-        let inputs = packages_inputs(image, below);
+        let inputs = packages_inputs(image, top(below));
         self.layer(&image.name, LayerKind::Packages, inputs, |_step| {
             let packages = self.fetch(image, rest)?;
             let started = Instant::now();
@@ -120,11 +122,7 @@ impl Builder<'_> {
         below: &[Layer],
         session: &mut Session<'_, '_>,
     ) -> Result<Layer, Error> {
-        let mut inputs =
-            Inputs::new(LayerKind::Run.name(), below.last().map(|layer| &layer.record.digest));
-        for (number, command) in image.commands.iter().enumerate() {
-            inputs.add(format!("command {number:03}"), command.join("\0"));
-        }
+        let inputs = run_inputs(image, top(below));
         self.layer(&image.name, LayerKind::Run, inputs, |_step| {
             let started = Instant::now();
             let request = Request::Run(Run {
@@ -137,15 +135,15 @@ impl Builder<'_> {
     }
 
     fn files_layer(&self, rendered: &RenderedLayer, below: &[Layer]) -> Result<Layer, Error> {
-        let Some(top) = below.last() else {
+        if below.is_empty() {
             return Err(Error::Step {
                 action: format!("render the files of {}", rendered.image),
                 chain: vec!["the stack installs no packages".to_owned()],
                 output: String::new(),
                 help: Some("give the root definition [packages]".to_owned()),
             });
-        };
-        let inputs = files::inputs(rendered, top);
+        }
+        let inputs = files::inputs(rendered, top(below));
         self.layer(&rendered.image, LayerKind::Files, inputs, |_step| {
             files::build(self, rendered, below)
         })
@@ -237,9 +235,8 @@ pub struct BuiltTree<'a, 'b> {
     pub(super) session: Session<'a, 'b>,
 }
 
-fn packages_inputs(image: &LockedImage, below: &[Layer]) -> Inputs {
-    let digest = below.last().map(|layer| &layer.record.digest);
-    let mut inputs = Inputs::new(LayerKind::Packages.name(), digest);
+pub(super) fn packages_inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
+    let mut inputs = Inputs::new(LayerKind::Packages.name(), below);
     for pinned in &image.packages {
         inputs.add(format!("package {}", pinned.package.name), pinned.input());
     }
@@ -257,6 +254,21 @@ fn packages_inputs(image: &LockedImage, below: &[Layer]) -> Inputs {
         inputs.add(format!("volume /{}", path.display()), "");
     }
     inputs
+}
+
+pub(super) fn run_inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
+    let mut inputs = Inputs::new(LayerKind::Run.name(), below);
+    for (number, command) in image.commands.iter().enumerate() {
+        inputs.add(format!("command {number:03}"), command.join("\0"));
+    }
+    for path in &image.state {
+        inputs.add(format!("volume /{}", path.display()), "");
+    }
+    inputs
+}
+
+fn top(layers: &[Layer]) -> Option<&Digest> {
+    layers.last().map(|layer| &layer.record.digest)
 }
 
 fn record(built: Built, started: Instant) -> LayerRecord {

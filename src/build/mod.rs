@@ -9,8 +9,10 @@ mod artifact;
 mod checks;
 mod error;
 mod files;
+mod history;
 mod inputs;
 mod layers;
+mod pending;
 mod plan;
 mod session;
 
@@ -20,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 pub use artifact::Artifact;
 pub use error::Error;
+pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
+pub use pending::{Pending, pending};
 pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
 
 use crate::digest::Digest;

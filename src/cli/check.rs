@@ -14,6 +14,7 @@ pub(super) struct Arguments {}
 
 pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
+    render::check(&project)?;
     let mut plans = 0;
     let sites: Vec<String> = project.sites().map(|site| site.name.to_string()).collect();
     for image in project.roles() {
