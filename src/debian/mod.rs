@@ -12,4 +12,6 @@ pub mod relation;
 pub mod release;
 pub mod repository;
 pub mod resolve;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod version;

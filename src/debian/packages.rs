@@ -45,6 +45,8 @@ pub struct Package<'a> {
     pub size: u64,
     /// The SHA-256 of its file.
     pub sha256: Digest,
+    /// Whether the repository does not offer it any more, see [`Universe::add_departed`].
+    pub departed: bool,
     /// Whether packages of other architectures may use it (`Multi-Arch: allowed`).
     multi_arch_allowed: bool,
     priority: Priority,
@@ -181,6 +183,7 @@ impl<'a> Universe<'a> {
             path,
             size,
             sha256,
+            departed: true,
             multi_arch_allowed: like.is_some_and(|like| like.multi_arch_allowed),
             priority: like.map_or(Priority::Optional, |like| like.priority),
             pre_depends: "",
@@ -390,6 +393,7 @@ impl<'a> Found<'a> {
                 .sha256
                 .and_then(|digest| digest.parse().ok())
                 .ok_or_else(|| error("SHA256"))?,
+            departed: false,
             essential: self.essential == Some("yes"),
             multi_arch_allowed: self.multi_arch == Some("allowed"),
             priority: match self.priority {

@@ -417,7 +417,7 @@ mod tests {
             ("a [amd64 !i386]", 9),
             ("a <!nocheck>", 2),
             ("a é", 2),
-            ("a (= 1é)", 5),
+            ("a (= 1é)", 6),
         ] {
             assert_eq!(parse_wanted(text).unwrap_err().column, column, "{text}");
         }
