@@ -5,11 +5,14 @@
 //! [`repository::Transport`]; everything that comes from it is verified before it is parsed.
 
 pub mod control;
+pub mod database;
 pub mod date;
+pub mod deb;
 pub mod openpgp;
 pub mod packages;
 pub mod relation;
 pub mod release;
 pub mod repository;
 pub mod resolve;
+pub mod unpack;
 pub mod version;
