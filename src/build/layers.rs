@@ -7,10 +7,9 @@ use super::{
     Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan,
     files,
 };
-use crate::debian::install::PackageFile;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Built, Output, Packages, Request, Run};
+use crate::layer::worker::{Answer, Built, Output, PackageFile, Packages, Request, Run};
 use crate::digest::Digest;
 use crate::progress::Step;
 use crate::render::RenderedLayer;

@@ -3,7 +3,8 @@
 
 use std::error::Error as StdError;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
@@ -16,8 +17,10 @@ use super::entry::{Entry, Kind};
 use super::lay::{Extent, lay};
 use super::normalise::normalise;
 use super::tree::Tree;
-use crate::debian::install::{self, Maintainer, PackageFile};
+use crate::debian::database::{self, root::Root};
+use crate::debian::unpack::{self, Maintainer, Package};
 use crate::digest::Digest;
+use crate::progress::Silent;
 use crate::sandbox::{self, Channel, Invocation};
 use crate::store::Store;
 
@@ -73,6 +76,19 @@ pub struct Packages {
     pub threads: usize,
     /// What every layer needs.
     pub layer: Output,
+}
+
+/// A verified package file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PackageFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The package's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture, or `all`.
+    pub architecture: String,
 }
 
 /// A layer of commands to build.
@@ -277,22 +293,17 @@ impl Open {
         if existing {
             accounts::create(&root, &request.users, &request.groups)?;
         }
+        let epoch = request.layer.epoch.max(newest(&request.packages)?);
         let guard = NoServices::new(&root)?;
         report("unpack");
-        let runner = Runner { open: self, log: &log, epoch: request.layer.epoch };
-        let newest = {
-            let mut preinst = |script: &Maintainer| runner.maintainer(script);
-            let mut configure = |names: &[String]| runner.configure(names);
-            let mut callbacks =
-                install::Callbacks { preinst: &mut preinst, configure: &mut configure };
-            install::install(&root, &request.packages, &mut callbacks, request.threads)?
-        };
+        let threads = NonZeroUsize::new(request.threads).unwrap_or(NonZeroUsize::MIN);
+        let packages: Vec<Package> = request.packages.iter().map(package).collect();
+        let mut runner = Runner { open: self, log: &log, epoch };
+        unpack::install(&root, &packages, &mut runner, threads, &Silent)?;
         if !existing {
             accounts::create(&root, &request.users, &request.groups)?;
         }
-        let epoch = request.layer.epoch.max(newest);
         report("configure");
-        let runner = Runner { open: self, log: &log, epoch };
         runner.dpkg(&["--configure", "--pending"])?;
         drop(guard);
         report("write");
@@ -335,7 +346,7 @@ impl Open {
     fn write_layer(&mut self, output: &Output, epoch: u64) -> Result<Answer, Failure> {
         let root = self.tree.root().to_owned();
         normalise(&root, &output.state)?;
-        crate::debian::database::normalise(&root)?;
+        database::normalise(&Root::open(&root)?)?;
         let entries = self.tree.take_changes(epoch)?;
         let store = Store::open(Some(&output.store))?;
         let mut writer = Writer::new(io::BufWriter::with_capacity(1 << 20, store.writer()?));
@@ -392,20 +403,22 @@ struct Runner<'a> {
     epoch: u64,
 }
 
-impl Runner<'_> {
-    fn maintainer(&self, script: &Maintainer) -> io::Result<()> {
-        let mut argv = vec![format!("/{}", script.script)];
+impl unpack::Runner for Runner<'_> {
+    type Error = Failure;
+
+    fn preinst(&mut self, script: &Maintainer) -> Result<(), Failure> {
+        let mut argv = vec![Path::new("/").join(&script.script).display().to_string()];
         argv.extend(script.arguments.iter().cloned());
         self.command(argv, &script.environment)
-            .map_err(|failure| io::Error::other(CommandFailed(failure)))
     }
 
-    fn configure(&self, names: &[String]) -> io::Result<()> {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let arguments = [&["--configure"], names.as_slice()].concat();
-        self.dpkg(&arguments).map_err(|failure| io::Error::other(CommandFailed(failure)))
+    fn configure(&mut self, packages: &[String]) -> Result<(), Failure> {
+        let names = packages.iter().map(String::as_str);
+        self.dpkg(&std::iter::once("--configure").chain(names).collect::<Vec<_>>())
     }
+}
 
+impl Runner<'_> {
     fn dpkg(&self, arguments: &[&str]) -> Result<(), Failure> {
         // The tree is thrown away when anything fails: nothing has to survive a crash.
         let argv = ["dpkg", "--force-unsafe-io", "--no-pager", "--log=/dev/null"];
@@ -432,21 +445,23 @@ impl Runner<'_> {
     }
 }
 
-/// Carries a [`Failure`] through an API that knows only I/O errors.
-#[derive(Debug)]
-struct CommandFailed(Failure);
-
-impl std::fmt::Display for CommandFailed {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.0.chain.join(": "))?;
-        if !self.0.output.is_empty() {
-            write!(formatter, "\n{}", self.0.output)?;
-        }
-        Ok(())
-    }
+fn package(file: &PackageFile) -> Package {
+    let PackageFile { path, name, version, architecture } = file.clone();
+    Package { file: path, name, version, architecture }
 }
 
-impl StdError for CommandFailed {}
+/// When the youngest of `packages` was built, in seconds since 1970: the time in the header of its first
+/// member (deb(5), ar(5)), which dpkg-deb(1) also makes the limit for every file in it.
+fn newest(packages: &[PackageFile]) -> io::Result<u64> {
+    let mut newest = 0;
+    for package in packages {
+        let mut start = [0; 36];
+        File::open(&package.path)?.read_exact(&mut start)?;
+        let date = String::from_utf8_lossy(&start[24..36]).trim().parse().unwrap_or(0);
+        newest = newest.max(date);
+    }
+    Ok(newest)
+}
 
 fn default_environment(epoch: u64) -> Vec<(String, String)> {
     [
@@ -514,7 +529,7 @@ fn tempfile_in(directory: &Path) -> io::Result<File> {
 fn read_back(mut file: &File) -> io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut file, &mut bytes)?;
+    file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
