@@ -16,7 +16,7 @@ use crate::layer::archive::{Archive, Index};
 use crate::layer::entry::{Entry, Kind};
 
 /// Small frames, so that small trees have many.
-const SMALL: Compression = Compression { level: 3, window_log: 20, frame_size: 4096 };
+const SMALL: Compression = Compression { level: 3, window_log: 20, hash_log: 17, frame_size: 4096 };
 
 /// Keeps frames in a directory that goes away with it.
 struct Frames {
