@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 use zstd::stream::write::Encoder;
+use zstd::zstd_safe::CParameter;
 
 use super::plan::{Frame, Piece};
 use super::{Compression, Error};
@@ -54,6 +55,7 @@ pub(super) fn compress_bytes(bytes: &[u8], compression: Compression) -> Result<V
 fn encoder(size: u64, compression: Compression) -> io::Result<Encoder<'static, Vec<u8>>> {
     let mut encoder = Encoder::new(Vec::new(), compression.level)?;
     encoder.window_log(compression.window_log)?;
+    encoder.set_parameter(CParameter::HashLog(compression.hash_log))?;
     encoder.include_checksum(true)?;
     encoder.include_contentsize(true)?;
     encoder.set_pledged_src_size(Some(size))?;

@@ -210,6 +210,7 @@ impl Key {
         key.number(u64::from(zstd::zstd_safe::version_number()));
         key.number(compression.level as u64);
         key.number(compression.window_log.into());
+        key.number(compression.hash_log.into());
         key
     }
 
