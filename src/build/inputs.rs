@@ -17,7 +17,7 @@ const RECIPE: &str = "1";
 pub struct Inputs(BTreeMap<String, String>);
 
 /// What differs between the inputs of two builds of one layer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// An input that was not there before.

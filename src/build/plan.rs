@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::definition::{AbsolutePath, Image, Plan};
 use crate::layer::accounts::{Group, User};
-use crate::lock::{Lock, LockedPackage};
+use crate::lock::{self, Lock, LockedPackage};
 use crate::render::RenderedLayer;
 
 /// A package with everything needed to get and to trust it.
@@ -124,7 +124,7 @@ impl LockedPlan {
 fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {
     let repository =
         plan.debian.repositories.iter().find(|repository| repository.name == package.repository);
-    let urls = repository.map(|repository| package.urls(repository, &lock.snapshot));
+    let urls = repository.map(|repository| package.urls(&lock::repository(repository), &lock.snapshot));
     PinnedPackage { package: package.clone(), urls: urls.unwrap_or_default() }
 }
 

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use miette::{IntoDiagnostic, Report, Result, WrapErr};
 use serde::Serialize;
 
-use super::wishes::wishes;
 use super::{Options, progress};
 use crate::build::LockedPlan;
 use crate::definition::Project;
 use crate::fetch::{Fetcher, Network, Policy};
-use crate::lock::Lock;
+use crate::lock::{Lock, wishes};
 use crate::progress::Progress;
 use crate::render;
 use crate::store::Store;

@@ -6,8 +6,7 @@ use std::time::SystemTime;
 use miette::Result;
 
 use super::context::{Context, shown};
-use super::wishes::{Indexes, wishes};
-use crate::lock::{Change, Error, Lock, Update, difference, resolve};
+use crate::lock::{Change, Error, Lock, Update, difference, resolve, wishes};
 use crate::progress::Step;
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +36,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode> {
     let step = Step::start(context.progress(), "resolve packages", None);
     let fetcher = context.fetcher();
     let now = SystemTime::now();
-    let lock = resolve(&wishes, &Indexes(&fetcher), previous.as_ref(), &update, now)?;
+    let lock = resolve(&wishes, &fetcher, previous.as_ref(), &update, now)?;
     let packages: usize = lock.images.values().map(|image| image.packages.len()).sum();
     step.finish(format!("{packages} packages in {} images", lock.images.len()));
     let changes = previous.as_ref().map(|previous| difference(previous, &lock));

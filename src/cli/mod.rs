@@ -10,7 +10,6 @@ mod explain;
 mod gc;
 mod lock;
 pub mod progress;
-mod wishes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ mod error;
 mod retry;
 mod source;
 mod transfer;
+mod transport;
 
 use std::path::Path;
 use std::sync::Mutex;

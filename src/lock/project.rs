@@ -1,15 +1,18 @@
-//! Hands what definitions ask for to the lock.
+//! What the definitions of a project ask for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::debian::repository::{Repository, Transport, TransportError};
-use crate::definition::{Debian, Image, Project, Result};
-use crate::fetch::Fetcher;
-use crate::lock::{DebianSettings, Wanted, Wishes};
+use super::wishes::{DebianSettings, Wanted, Wishes};
+use crate::debian::repository::Repository;
+use crate::definition::{self, Debian, Image, Project, Result};
 
 /// The wishes of all definitions, parents before children.
-pub(super) fn wishes(project: &Project) -> Result<Vec<Wishes>> {
+///
+/// # Errors
+///
+/// A definition whose stack is not sound.
+pub fn wishes(project: &Project) -> Result<Vec<Wishes>> {
     let mut known = BTreeSet::new();
     let mut wishes = Vec::new();
     for image in project.images() {
@@ -48,8 +51,8 @@ fn wishes_of(image: &Image, parent: Option<String>, debian: &Debian) -> Wishes {
     }
 }
 
-/// A repository as the lock knows it.
-pub(super) fn repository(declared: &crate::definition::Repository) -> Repository {
+/// A repository as it is read and downloaded from.
+pub fn repository(declared: &definition::Repository) -> Repository {
     Repository {
         name: declared.name.clone(),
         url: declared.url.clone(),
@@ -59,17 +62,5 @@ pub(super) fn repository(declared: &crate::definition::Repository) -> Repository
         components: declared.components.clone(),
         keyring: declared.keyring.bytes.clone(),
         signed_by: declared.signed_by.clone(),
-    }
-}
-
-/// Indexes come through the same downloads as packages do.
-pub(super) struct Indexes<'a>(pub(super) &'a Fetcher);
-
-impl Transport for Indexes<'_> {
-    fn get(&self, url: &str, limit_bytes: u64) -> std::result::Result<Vec<u8>, TransportError> {
-        self.0.get(&[url.to_owned()], limit_bytes).map_err(|source| TransportError {
-            url: url.to_owned(),
-            source: Box::new(source),
-        })
     }
 }
