@@ -75,6 +75,7 @@ impl Builder<'_> {
     /// Whatever fails, nothing is left under a final name.
     pub fn build(&self, plan: &LockedPlan, directory: &Path) -> Result<Artifact, Error> {
         let (layers, tree) = self.layers_compressing_ahead(plan)?;
+        self.remember(plan, &layers)?;
         let manifest = self.manifest(plan, &layers)?;
         let name = manifest.artifact_stem();
         let paths = Paths::new(directory, &name);
@@ -94,7 +95,10 @@ impl Builder<'_> {
     }
 
     fn manifest(&self, plan: &LockedPlan, layers: &[Layer]) -> Result<Manifest, Error> {
-        Ok(Manifest { image: layers.last().map_or(Digest::of(""), |layer| layer.record.digest), role: plan.role().to_owned() })
+        Ok(Manifest {
+            image: layers.last().map_or(Digest::of(""), |layer| layer.record.digest),
+            role: plan.role().to_owned(),
+        })
     }
 
     fn lint(&self, _plan: &LockedPlan, _layers: &[Layer]) -> Result<(), Error> {
@@ -163,12 +167,7 @@ impl Builder<'_> {
     }
 
     /// The artifact, if exactly this one is there already.
-    fn published(
-        &self,
-        plan: &LockedPlan,
-        manifest: &Manifest,
-        paths: &Paths,
-    ) -> Option<Artifact> {
+    fn published(&self, plan: &LockedPlan, manifest: &Manifest, paths: &Paths) -> Option<Artifact> {
         let record: Published = self.store.get_key(PUBLISHED, &paths.key())?;
         let untouched = record.stamps == paths.stamps()? && record.manifest == manifest.inputs();
         untouched.then(|| Artifact {

@@ -149,7 +149,11 @@ mod tests {
             ("(Line 3) imgbuild.cfg, line 3: Unknown keyword", 3),
         ];
         for (output, line) in cases {
-            assert_eq!(lines_named(output, Path::new("etc/haproxy/imgbuild.cfg")), [line], "{output}");
+            assert_eq!(
+                lines_named(output, Path::new("etc/haproxy/imgbuild.cfg")),
+                [line],
+                "{output}"
+            );
         }
         assert!(lines_named("all is well", Path::new("imgbuild.cfg")).is_empty());
     }

@@ -4,13 +4,12 @@ use std::time::Instant;
 
 use super::session::{Session, log_path};
 use super::{
-    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan,
-    files,
+    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan, files,
 };
+use crate::digest::Digest;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
 use crate::layer::worker::{Answer, Built, Output, PackageFile, Packages, Request, Run};
-use crate::digest::Digest;
 use crate::progress::Step;
 use crate::render::RenderedLayer;
 
@@ -150,11 +149,7 @@ impl Builder<'_> {
 
     /// Gets the packages of `image`. Those of the definitions above it come along: they will be
     /// needed next, and the mirror is asked for all of them at once.
-    fn fetch(
-        &self,
-        image: &LockedImage,
-        rest: &[LockedImage],
-    ) -> Result<Vec<PackageFile>, Error> {
+    fn fetch(&self, image: &LockedImage, rest: &[LockedImage]) -> Result<Vec<PackageFile>, Error> {
         let requests: Vec<Download> = rest
             .iter()
             .flat_map(|image| &image.packages)
@@ -240,10 +235,8 @@ pub(super) fn packages_inputs(image: &LockedImage, below: Option<&Digest>) -> In
         inputs.add(format!("package {}", pinned.package.name), pinned.input());
     }
     for user in &image.users {
-        let value = format!(
-            "{} {} {} {} {}",
-            user.uid, user.gid, user.home, user.shell, user.comment
-        );
+        let value =
+            format!("{} {} {} {} {}", user.uid, user.gid, user.home, user.shell, user.comment);
         inputs.add(format!("user {}", user.name), value);
     }
     for group in &image.groups {

@@ -15,6 +15,7 @@ mod layers;
 mod pending;
 mod plan;
 mod session;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
 pub use pending::{Pending, pending};
 pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
+pub use verify::{Difference, Verification};
 
 use crate::digest::Digest;
 use crate::fetch::Fetcher;

@@ -26,7 +26,8 @@ pub fn pending(store: &Store, plan: &LockedPlan, past: &[Past]) -> Vec<Pending> 
     let mut result = Vec::new();
     let steps = plan.images.iter().flat_map(system_steps);
     let files = plan.rendered.iter().filter(|rendered| !rendered.entries.is_empty());
-    let files = files.map(|rendered| (rendered.image.as_str(), LayerKind::Files, None, Some(rendered)));
+    let files =
+        files.map(|rendered| (rendered.image.as_str(), LayerKind::Files, None, Some(rendered)));
     for (image, kind, locked, rendered) in steps.chain(files) {
         let before = past.iter().find(|past| past.image == image && past.kind == kind);
         let digest = match (certain, &below, before) {
@@ -57,9 +58,8 @@ type Planned<'a> = (&'a str, LayerKind, Option<&'a LockedImage>, Option<&'a Rend
 
 fn system_steps(image: &LockedImage) -> impl Iterator<Item = Planned<'_>> {
     let name = image.name.as_str();
-    let packages = (!image.packages.is_empty())
-        .then_some((name, LayerKind::Packages, Some(image), None));
-    let run =
-        (!image.commands.is_empty()).then_some((name, LayerKind::Run, Some(image), None));
+    let packages =
+        (!image.packages.is_empty()).then_some((name, LayerKind::Packages, Some(image), None));
+    let run = (!image.commands.is_empty()).then_some((name, LayerKind::Run, Some(image), None));
     packages.into_iter().chain(run)
 }

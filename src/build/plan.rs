@@ -124,7 +124,8 @@ impl LockedPlan {
 fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {
     let repository =
         plan.debian.repositories.iter().find(|repository| repository.name == package.repository);
-    let urls = repository.map(|repository| package.urls(&lock::repository(repository), &lock.snapshot));
+    let urls =
+        repository.map(|repository| package.urls(&lock::repository(repository), &lock.snapshot));
     PinnedPackage { package: package.clone(), urls: urls.unwrap_or_default() }
 }
 

@@ -8,12 +8,19 @@ use std::thread;
 
 use miette::{IntoDiagnostic, Report, Result, WrapErr};
 
+use serde::Serialize;
+
+use super::VERIFICATION_FAILED;
 use super::context::{Context, bytes, shown};
-use crate::build::{Artifact, Builder};
+use crate::build::{Artifact, Builder, Difference};
 use crate::definition::Project;
+use crate::digest::Digest;
 use crate::fetch::Fetcher;
 use crate::lock::Lock;
 use crate::store::Store;
+
+/// Paths of a layer that are named before the rest is only counted.
+const SHOWN: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -97,12 +104,21 @@ impl Build<'_> {
         self.report(outcomes)
     }
 
-    fn one(&self, role: &str) -> Result<Artifact> {
+    fn one(&self, role: &str) -> Result<Outcome> {
         let context = self.context;
         let site = self.arguments.site.as_deref();
         let plan = context.locked_plan(self.project, self.lock, role, site)?;
         let builder = self.builder(role, self.store);
-        Ok(builder.build(&plan, &self.arguments.out)?)
+        if self.arguments.check {
+            let verification = builder.verify(&plan, &self.arguments.out)?;
+            return Ok(Outcome {
+                rebuilt: Some(verification.rebuilt),
+                differences: verification.differences,
+                artifact: verification.artifact,
+            });
+        }
+        let artifact = builder.build(&plan, &self.arguments.out)?;
+        Ok(Outcome { artifact, rebuilt: None, differences: Vec::new() })
     }
 
     fn builder<'a>(&'a self, role: &str, store: &'a Store) -> Builder<'a> {
@@ -118,31 +134,74 @@ impl Build<'_> {
         }
     }
 
-    fn report(&self, outcomes: Vec<(String, Result<Artifact>)>) -> Result<ExitCode> {
-        let mut artifacts = Vec::new();
+    fn report(&self, results: Vec<(String, Result<Outcome>)>) -> Result<ExitCode> {
+        let mut outcomes = Vec::new();
         let mut failures: Vec<(String, Report)> = Vec::new();
-        for (role, outcome) in outcomes {
-            match outcome {
-                Ok(artifact) => artifacts.push(artifact),
+        for (role, result) in results {
+            match result {
+                Ok(outcome) => outcomes.push(outcome),
                 Err(report) => failures.push((role, report)),
             }
         }
-        for artifact in &artifacts {
-            let Artifact { role, size, sha256, reused, .. } = artifact;
-            let state = if *reused { "unchanged" } else { "built" };
-            self.context.say(format!("{role}: {state}, {}, sha256 {sha256}", bytes(*size)));
+        for outcome in &outcomes {
+            outcome.tell(self.context);
         }
         if self.context.json() {
-            self.context.object(&artifacts)?;
+            self.context.object(&outcomes)?;
         } else {
-            for artifact in &artifacts {
-                self.context.data(shown(&artifact.path))?;
+            for outcome in &outcomes {
+                self.context.data(shown(&outcome.artifact.path))?;
             }
         }
         for (role, report) in &failures {
             self.context.say(format!("{role}: failed"));
             self.context.error(report);
         }
-        Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if !failures.is_empty() {
+            ExitCode::FAILURE
+        } else if outcomes.iter().any(|outcome| !outcome.is_verified()) {
+            ExitCode::from(VERIFICATION_FAILED)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// An artifact, and what building it again has shown.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    artifact: Artifact,
+    /// The SHA-256 of the second build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuilt: Option<Digest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<Difference>,
+}
+
+impl Outcome {
+    fn is_verified(&self) -> bool {
+        self.rebuilt.is_none_or(|rebuilt| rebuilt == self.artifact.sha256)
+            && self.differences.is_empty()
+    }
+
+    fn tell(&self, context: &Context) {
+        let Artifact { role, size, sha256, reused, .. } = &self.artifact;
+        let state = match (self.rebuilt, self.is_verified(), reused) {
+            (Some(_), true, _) => "built twice, the same bytes",
+            (Some(_), false, _) => "built twice, DIFFERENT bytes",
+            (None, _, true) => "unchanged",
+            (None, _, false) => "built",
+        };
+        context.say(format!("{role}: {state}, {}, sha256 {sha256}", bytes(*size)));
+        for difference in &self.differences {
+            context.say(format!("  layer {} differs:", difference.layer));
+            for path in difference.paths.iter().take(SHOWN) {
+                context.say(format!("    {path}"));
+            }
+            if difference.paths.len() > SHOWN {
+                context.say(format!("    and {} more paths", difference.paths.len() - SHOWN));
+            }
+        }
     }
 }

@@ -85,4 +85,3 @@ fn show_changes(context: &Context, changes: &[crate::build::Change]) -> Result<(
     }
     Ok(())
 }
-

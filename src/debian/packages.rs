@@ -120,7 +120,12 @@ impl<'a> Universe<'a> {
     ///
     /// An entry is malformed. A relation that is, is no error: the package cannot be installed
     /// then, which matters only if somebody wants it.
-    pub fn add(&mut self, repository: usize, text: &'a str, architecture: &str) -> Result<(), Error> {
+    pub fn add(
+        &mut self,
+        repository: usize,
+        text: &'a str,
+        architecture: &str,
+    ) -> Result<(), Error> {
         for paragraph in control::paragraphs(text) {
             let package = parse(paragraph, repository)?;
             if package.architecture == architecture || package.architecture == "all" {
@@ -133,7 +138,8 @@ impl<'a> Universe<'a> {
     /// Adds a package, unless its very version is there.
     fn insert(&mut self, package: Package<'a>) -> PackageId {
         let same_name = self.by_name.entry(package.name).or_default();
-        let known = same_name.iter().find(|id| self.packages[id.index()].version == package.version);
+        let known =
+            same_name.iter().find(|id| self.packages[id.index()].version == package.version);
         if let Some(&known) = known {
             return known;
         }
@@ -209,7 +215,10 @@ impl<'a> Universe<'a> {
 
     /// All packages, in the order in which they were added.
     pub fn packages(&self) -> impl Iterator<Item = (PackageId, &Package<'a>)> {
-        self.packages.iter().enumerate().map(|(index, package)| (PackageId::from_index(index), package))
+        self.packages
+            .iter()
+            .enumerate()
+            .map(|(index, package)| (PackageId::from_index(index), package))
     }
 
     /// All versions of the package called `name`.

@@ -54,9 +54,9 @@ impl Making {
             SubpacketData::SignatureCreationTime(created),
             SubpacketData::IssuerFingerprint(signer.fingerprint()),
         ];
-        data.extend(self.life.map(|life| {
-            SubpacketData::SignatureExpirationTime(Duration::from_secs(life))
-        }));
+        data.extend(
+            self.life.map(|life| SubpacketData::SignatureExpirationTime(Duration::from_secs(life))),
+        );
         config.hashed_subpackets = data.into_iter().map(regular).collect();
         config.hashed_subpackets.extend(self.more.iter().cloned());
         config

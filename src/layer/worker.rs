@@ -333,13 +333,7 @@ impl Open {
         let terminal = || File::options().read(true).write(true).open("/dev/tty");
         let invocation = self.invocation(vec!["/bin/sh".into(), "-i".into()], &[], epoch);
         let (input, output, errors) = (terminal()?, terminal()?, terminal()?);
-        sandbox::invoke(
-            &self.executable,
-            &invocation,
-            input.into(),
-            output.into(),
-            errors.into(),
-        )?;
+        sandbox::invoke(&self.executable, &invocation, input.into(), output.into(), errors.into())?;
         Ok(Answer::Done)
     }
 
@@ -426,11 +420,7 @@ impl Runner<'_> {
         self.command(argv.collect(), &[])
     }
 
-    fn command(
-        &self,
-        argv: Vec<String>,
-        environment: &[(String, String)],
-    ) -> Result<(), Failure> {
+    fn command(&self, argv: Vec<String>, environment: &[(String, String)]) -> Result<(), Failure> {
         let shown = argv.join(" ");
         let status = self.open.invoke(argv, environment, self.epoch, self.log)?;
         if status == 0 {
@@ -511,10 +501,8 @@ fn append<W: io::Write>(
 ) -> Result<(), super::archive::Error> {
     match entry.kind {
         Kind::File { .. } => {
-            let failed = |source| super::archive::Error::Content {
-                path: entry.path.clone(),
-                source,
-            };
+            let failed =
+                |source| super::archive::Error::Content { path: entry.path.clone(), source };
             let mut file = File::open(root.join(&entry.path)).map_err(failed)?;
             writer.append(entry, &mut file)
         }

@@ -173,8 +173,7 @@ impl Keyring {
         if bytes.first().is_some_and(|first| first & 0x80 != 0) {
             read_certificates(BufReader::new(bytes), &mut certificates)?;
         } else {
-            let starts: Vec<usize> =
-                memchr::memmem::find_iter(bytes, BEGIN_CERTIFICATE).collect();
+            let starts: Vec<usize> = memchr::memmem::find_iter(bytes, BEGIN_CERTIFICATE).collect();
             for (index, &start) in starts.iter().enumerate() {
                 let end = starts.get(index + 1).copied().unwrap_or(bytes.len());
                 let dearmor = Dearmor::new(BufReader::new(&bytes[start..end]));
@@ -232,8 +231,11 @@ impl Keyring {
             }
             wanted.push(fingerprint);
         }
-        let listed: Vec<_> =
-            self.0.iter().filter(|certificate| wanted.contains(&fingerprint(*certificate))).collect();
+        let listed: Vec<_> = self
+            .0
+            .iter()
+            .filter(|certificate| wanted.contains(&fingerprint(*certificate)))
+            .collect();
         if listed.is_empty() {
             return Err(Error::NotInKeyring(wanted.join(", ")));
         }
