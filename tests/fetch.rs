@@ -331,6 +331,34 @@ fn the_same_file_twice_in_one_call_is_fetched_once() {
 }
 
 #[test]
+fn two_builds_at_once_share_their_downloads() {
+    let bench = bench();
+    let contents: Vec<_> = (0..20).map(|index| content(50_000 + index)).collect();
+    let requests: Vec<_> = contents
+        .iter()
+        .enumerate()
+        .map(|(index, content)| {
+            request(content, &[bench.server.file(&format!("/{index}"), content.clone())])
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // A store opened anew has locks of its own, like one of another process.
+                let store = Store::open(Some(bench.store.root())).unwrap();
+                let fetcher = Fetcher::new(Network::Online, hasty());
+                let files = fetcher.download(&requests, &store, 3, &Silent).unwrap();
+                for (file, content) in files.iter().zip(&contents) {
+                    assert_eq!(&std::fs::read(file.path()).unwrap(), content);
+                }
+            });
+        }
+    });
+    assert_eq!(bench.server.seen().len(), 20);
+    assert!(bench.downloads().is_empty());
+}
+
+#[test]
 fn a_file_that_fails_does_not_keep_the_others_away() {
     let bench = bench();
     let (one, two) = (content(1_000), content(2_000));

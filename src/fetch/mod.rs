@@ -97,6 +97,18 @@ pub struct Policy {
     pub proxy_from_environment: bool,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            tries: 4,
+            base_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
+            proxy_from_environment: true,
+        }
+    }
+}
+
 /// Fetches files. Holds the connections, so make one and share it.
 pub struct Fetcher {
     agent: ureq::Agent,
