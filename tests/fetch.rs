@@ -26,6 +26,7 @@ fn hasty() -> Policy {
         base_delay: Duration::from_millis(1),
         max_delay: Duration::from_millis(5),
         patience: Duration::from_secs(10),
+        slowest: 1,
         proxy_from_environment: false,
     }
 }
@@ -276,6 +277,21 @@ fn a_stalled_server_is_given_up() {
     assert!(matches!(failures(&error)[..], [Failure::Timeout]), "{error}");
     assert_eq!(bench.fetch(&content, &[url]).unwrap(), content, "the next run goes on");
     assert_eq!(bench.server.seen()[2].range.as_deref(), Some("bytes=200-"));
+}
+
+#[test]
+fn a_server_that_dribbles_is_given_up() {
+    let bench = bench();
+    let content = content(5_000);
+    let slow = bench.server.file("/slow", content.clone());
+    let good = bench.server.file("/good", content.clone());
+    bench.server.faults("/slow", [Fault::Dribble(Duration::from_millis(10))]);
+    let policy =
+        Policy { patience: Duration::from_millis(200), slowest: 1_000_000, tries: 1, ..hasty() };
+    let fetcher = Fetcher::new(Network::Online, policy);
+    let requests = [request(&content, &[slow, good])];
+    fetcher.download(&requests, &bench.store, 1, &Silent).unwrap();
+    assert_eq!(bench.server.count("/good"), 1);
 }
 
 #[test]
