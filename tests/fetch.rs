@@ -26,6 +26,7 @@ fn hasty() -> Policy {
         base_delay: Duration::from_millis(1),
         max_delay: Duration::from_millis(5),
         patience: Duration::from_secs(10),
+        slowest: 1,
         proxy_from_environment: false,
     }
 }
@@ -279,6 +280,21 @@ fn a_stalled_server_is_given_up() {
 }
 
 #[test]
+fn a_server_that_dribbles_is_given_up() {
+    let bench = bench();
+    let content = content(5_000);
+    let slow = bench.server.file("/slow", content.clone());
+    let good = bench.server.file("/good", content.clone());
+    bench.server.faults("/slow", [Fault::Dribble(Duration::from_millis(10))]);
+    let policy =
+        Policy { patience: Duration::from_millis(200), slowest: 1_000_000, tries: 1, ..hasty() };
+    let fetcher = Fetcher::new(Network::Online, policy);
+    let requests = [request(&content, &[slow, good])];
+    fetcher.download(&requests, &bench.store, 1, &Silent).unwrap();
+    assert_eq!(bench.server.count("/good"), 1);
+}
+
+#[test]
 fn redirects_are_followed_but_not_forever() {
     let bench = bench();
     let content = content(5_000);
@@ -328,6 +344,34 @@ fn the_same_file_twice_in_one_call_is_fetched_once() {
     let files = bench.fetcher.download(&requests, &bench.store, 4, &Silent).unwrap();
     assert_eq!(files.len(), 4);
     assert_eq!(bench.server.count("/x"), 1);
+}
+
+#[test]
+fn two_builds_at_once_share_their_downloads() {
+    let bench = bench();
+    let contents: Vec<_> = (0..20).map(|index| content(50_000 + index)).collect();
+    let requests: Vec<_> = contents
+        .iter()
+        .enumerate()
+        .map(|(index, content)| {
+            request(content, &[bench.server.file(&format!("/{index}"), content.clone())])
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // A store opened anew has locks of its own, like one of another process.
+                let store = Store::open(Some(bench.store.root())).unwrap();
+                let fetcher = Fetcher::new(Network::Online, hasty());
+                let files = fetcher.download(&requests, &store, 3, &Silent).unwrap();
+                for (file, content) in files.iter().zip(&contents) {
+                    assert_eq!(&std::fs::read(file.path()).unwrap(), content);
+                }
+            });
+        }
+    });
+    assert_eq!(bench.server.seen().len(), 20);
+    assert!(bench.downloads().is_empty());
 }
 
 #[test]

@@ -217,7 +217,10 @@ fn a_store_survives_being_killed_at_any_instant() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let (mut blobs, mut killed_at_work) = (0, 0);
-    for round in 0..60_u64 {
+    let mut round = 0_u64;
+    // Sixty times, and on a slow machine until enough was going on when the children died.
+    while round < 60 || blobs < 60 || killed_at_work < 30 {
+        round += 1;
         let mut child = start_writer(root);
         std::thread::sleep(Duration::from_micros(round * 7_919 % 12_000));
         child.kill().unwrap();
@@ -229,8 +232,6 @@ fn a_store_survives_being_killed_at_any_instant() {
         blobs = check_everything(&store);
         assert!(store.take_damaged().is_empty(), "round {round}");
     }
-    assert!(blobs > 60, "the children hardly wrote: {blobs}");
-    assert!(killed_at_work > 30, "the children were hardly killed at work: {killed_at_work}");
     let mut store = Store::open(Some(root)).unwrap();
     let later = SystemTime::now() + Duration::from_secs(60);
     let report = store.gc(&|_| false, later, &Silent).unwrap();

@@ -22,7 +22,7 @@ pub fn watcher(quiet: bool) -> Box<dyn Progress> {
     if quiet {
         Box::new(Quiet)
     } else if io::stderr().is_terminal() && !dumb {
-        Box::new(Bars::new(ProgressDrawTarget::stderr()))
+        Box::new(Bars::new(ProgressDrawTarget::stderr(), io::stderr()))
     } else {
         Box::new(Lines::new(io::stderr()))
     }
@@ -172,6 +172,7 @@ impl<W: Write + Send + 'static> Drop for Lines<W> {
 /// Progress as bars: one line for each running step, the sum of all downloads at the bottom.
 struct Bars {
     screen: MultiProgress,
+    output: Mutex<Box<dyn Write + Send>>,
     state: Mutex<BarsState>,
 }
 
@@ -182,8 +183,10 @@ struct BarsState {
 }
 
 impl Bars {
-    fn new(target: ProgressDrawTarget) -> Self {
-        Self { screen: MultiProgress::with_draw_target(target), state: Mutex::default() }
+    /// Draws bars on `target` and writes lines to `output`, which must be the same terminal.
+    fn new(target: ProgressDrawTarget, output: impl Write + Send + 'static) -> Self {
+        let screen = MultiProgress::with_draw_target(target);
+        Self { screen, output: Mutex::new(Box::new(output)), state: Mutex::default() }
     }
 
     fn start(&self, state: &mut BarsState, step: StepId, label: &str, total: Option<u64>) {
@@ -219,7 +222,9 @@ impl Bars {
 
     /// Writes a line above the bars.
     fn print(&self, line: &str) {
-        self.screen.suspend(|| write_line(&mut io::stderr(), line));
+        let mut output = self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // Not indicatif's own `println`: that leaves the cursor behind the line.
+        self.screen.suspend(|| write_line(&mut *output, line));
     }
 }
 
@@ -311,15 +316,18 @@ mod tests {
     }
 
     #[test]
-    fn bars_leave_nothing_behind() {
-        let bars = Bars::new(ProgressDrawTarget::hidden());
+    fn bars_leave_only_their_summaries_behind() {
+        let page = Page::default();
+        let bars = Bars::new(ProgressDrawTarget::hidden(), page.clone());
         let total = Step::start(&bars, format!("{TOTAL_LABEL}1 file"), Some(10));
         let file = Step::start(&bars, format!("{FILE_LABEL}a"), Some(10));
         let other = Step::start(&bars, "layer", None);
         file.advance(10);
         file.finish("");
-        total.finish("");
+        bars.event(Event::Warning("careful".to_owned()));
+        total.finish("done");
         drop(other);
+        assert_eq!(page.text(), "warning: careful\ndownloads: 1 file: done\nlayer: stopped\n");
         let state = bars.state.lock().unwrap();
         assert!(state.running.is_empty() && state.bottom.is_none());
     }

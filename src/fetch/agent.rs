@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use ureq::Agent;
 use ureq::config::Config;
@@ -68,17 +67,5 @@ impl Resolver for CachingResolver {
         let addresses = self.inner.resolve(uri, config, timeout)?;
         known.insert(name, addresses.clone());
         Ok(addresses)
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            tries: 4,
-            base_delay: Duration::from_millis(500),
-            max_delay: Duration::from_secs(30),
-            patience: Duration::from_secs(30),
-            proxy_from_environment: true,
-        }
     }
 }

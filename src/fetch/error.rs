@@ -217,6 +217,7 @@ impl Failure {
 impl From<ureq::Error> for Failure {
     fn from(error: ureq::Error) -> Self {
         match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
             ureq::Error::Io(error) => Self::Io(error),
             ureq::Error::Timeout(_) => Self::Timeout,
             ureq::Error::HostNotFound => Self::UnknownHost,

@@ -94,8 +94,23 @@ pub struct Policy {
     pub max_delay: Duration,
     /// How long to wait for an answer, or for the next bytes of one.
     pub patience: Duration,
+    /// Bytes per second, on average over [`Policy::patience`], below which a server is given up.
+    pub slowest: u64,
     /// Whether `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` are honoured.
     pub proxy_from_environment: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            tries: 4,
+            base_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
+            slowest: 1024,
+            proxy_from_environment: true,
+        }
+    }
 }
 
 /// Fetches files. Holds the connections, so make one and share it.
@@ -199,7 +214,7 @@ impl Fetcher {
 
     fn get_once(&self, url: &str, limit: u64) -> Result<Vec<u8>, Failure> {
         use std::io::Read;
-        let opened = source::open(&self.agent, url, Wanted::default(), self.online())?;
+        let opened = source::open(self, url, Wanted::default())?;
         let mut bytes = Vec::new();
         let read = opened.reader.take(limit.saturating_add(1)).read_to_end(&mut bytes);
         let got = bytes.len() as u64;

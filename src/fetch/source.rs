@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
-use ureq::{Agent, Body};
 
 use super::error::Failure;
+use super::{Fetcher, Policy};
 
 /// The part of a file that is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,30 +34,65 @@ pub(super) struct Opened {
     pub(super) reader: Box<dyn Read>,
 }
 
-/// Opens `url`. `online` is false where the network must not be used.
-pub(super) fn open(
-    agent: &Agent,
-    url: &str,
-    wanted: Wanted,
-    online: bool,
-) -> Result<Opened, Failure> {
+/// Opens `url`.
+pub(super) fn open(fetcher: &Fetcher, url: &str, wanted: Wanted) -> Result<Opened, Failure> {
     if let Some(path) = local_path(url) {
         return open_file(&path?, wanted.offset);
     }
     if !is_remote(url) {
         return Err(Failure::Scheme);
     }
-    if !online {
+    if !fetcher.online() {
         return Err(Failure::Offline);
     }
-    let mut request = agent.get(url);
+    let mut request = fetcher.agent.get(url);
     if wanted.offset > 0 {
         request = request.header(header::RANGE, format!("bytes={}-", wanted.offset));
         if let Some(validator) = wanted.if_range {
             request = request.header(header::IF_RANGE, validator);
         }
     }
-    read_answer(request.call()?, wanted.offset)
+    let mut opened = read_answer(request.call()?, wanted.offset)?;
+    opened.reader = Box::new(Paced::new(opened.reader, &fetcher.policy));
+    Ok(opened)
+}
+
+/// Gives up a sender that is not silent, but hopelessly slow: one that dribbles would otherwise
+/// hold up a build for ever.
+struct Paced<R> {
+    inner: R,
+    /// Time spent waiting since the pace was last checked.
+    waited: Duration,
+    /// Bytes that came in this time.
+    moved: u64,
+    patience: Duration,
+    /// Bytes that must come in `patience`.
+    least: u64,
+}
+
+impl<R> Paced<R> {
+    fn new(inner: R, policy: &Policy) -> Self {
+        let patience = policy.patience;
+        let least = (patience.as_secs_f64() * policy.slowest as f64) as u64;
+        Self { inner, waited: Duration::ZERO, moved: 0, patience, least }
+    }
+}
+
+impl<R: Read> Read for Paced<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Only the time in here counts: what the reader does in between is not the sender's fault.
+        let begin = Instant::now();
+        let count = self.inner.read(buffer)?;
+        self.waited += begin.elapsed();
+        self.moved += count as u64;
+        if self.waited >= self.patience {
+            if count > 0 && self.moved < self.least {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            (self.waited, self.moved) = (Duration::ZERO, 0);
+        }
+        Ok(count)
+    }
 }
 
 /// Whether `url` needs the network.

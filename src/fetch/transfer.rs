@@ -158,7 +158,7 @@ impl Transfer<'_> {
             let note = partial.note();
             let if_range = note.as_deref().and_then(|note| validator_of(note, url));
             let wanted = Wanted { offset: partial.length(), if_range };
-            let opened = source::open(&self.fetcher.agent, url, wanted, self.fetcher.online())?;
+            let opened = source::open(self.fetcher, url, wanted)?;
             if let Some(got) = opened.total.filter(|total| *total != size) {
                 return Err(Failure::WrongSize { expected: size, got }.into());
             }

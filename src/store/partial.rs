@@ -1,8 +1,9 @@
 //! Blobs that arrive piece by piece, over several runs if need be.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use super::{Blob, Error, KeyKind, KeyLock, Store, layout};
 use crate::digest::{Digest, Hasher};
@@ -31,8 +32,7 @@ impl Store {
         let directory = self.root.join("downloads");
         let path = directory.join(format!("{digest}.part"));
         let open = || -> io::Result<(File, Hasher, u64)> {
-            let mut file = File::options().create(true).read(true).append(true).open(&path)?;
-            layout::make_private(&file)?;
+            let mut file = open_part(&path)?;
             let mut hasher = Hasher::new();
             let length = hash_all(&mut file, &mut hasher)?;
             Ok((file, hasher, length))
@@ -49,6 +49,21 @@ impl Store {
             _lock: lock,
         })
     }
+}
+
+/// Opens the file at `path` for reading and appending, and makes it if need be.
+fn open_part(path: &Path) -> io::Result<File> {
+    let open = || File::options().create(true).read(true).append(true).open(path);
+    let file = open().or_else(|error| match error.kind() {
+        // A process that was killed between making it read-only and giving it its final name.
+        io::ErrorKind::PermissionDenied => {
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+            open()
+        }
+        _ => Err(error),
+    })?;
+    layout::make_private(&file)?;
+    Ok(file)
 }
 
 /// Hashes `file` from its beginning and returns its length in bytes.
@@ -134,5 +149,61 @@ impl Partial<'_> {
     pub fn forget(self) {
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(&self.note_path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(directory.path())).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn a_blob_arrives_over_several_runs() {
+        let (directory, store) = store();
+        let digest = Digest::of("abc");
+        let mut partial = store.partial(&digest).unwrap();
+        partial.append(b"ab").unwrap();
+        partial.set_note("from a mirror");
+        drop(partial);
+        drop(store);
+
+        let store = Store::open(Some(directory.path())).unwrap();
+        let mut partial = store.partial(&digest).unwrap();
+        assert_eq!((partial.length(), partial.digest_so_far()), (2, Digest::of("ab")));
+        assert_eq!(partial.note().as_deref(), Some("from a mirror"));
+        partial.append(b"c").unwrap();
+        let blob = partial.commit().unwrap();
+        assert_eq!(store.blob(&digest), Some(blob));
+        assert_eq!(fs::read_dir(directory.path().join("downloads")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn wrong_bytes_are_forgotten() {
+        let (directory, store) = store();
+        let mut partial = store.partial(&Digest::of("abc")).unwrap();
+        partial.append(b"xyz").unwrap();
+        partial.restart().unwrap();
+        assert_eq!((partial.length(), partial.digest_so_far()), (0, Digest::of("")));
+        partial.append(b"abd").unwrap();
+        let error = partial.commit().unwrap_err();
+        assert!(matches!(error, Error::WrongDigest { got, .. } if got == Digest::of("abd")));
+        assert_eq!(fs::read_dir(directory.path().join("downloads")).unwrap().count(), 0);
+        assert_eq!(store.blob(&Digest::of("abd")), None);
+    }
+
+    #[test]
+    fn a_part_that_was_already_made_read_only_can_be_taken_up() {
+        let (directory, store) = store();
+        let digest = Digest::of("abc");
+        store.partial(&digest).unwrap().append(b"abc").unwrap();
+        let path = directory.path().join(format!("downloads/{digest}.part"));
+        fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+        // The owner may write to any file if he is root; others notice here.
+        assert_eq!(store.partial(&digest).unwrap().length(), 3);
     }
 }

@@ -60,9 +60,12 @@ impl Trust {
     /// Opens the log of this boot in `directory`.
     pub(super) fn open(directory: &Path) -> Self {
         let path = boot_id().map(|boot| directory.join(boot));
-        let log = path
-            .as_ref()
-            .and_then(|path| File::options().create(true).read(true).append(true).open(path).ok());
+        let open = |path: &PathBuf| {
+            let file = File::options().create(true).read(true).append(true).open(path)?;
+            make_private(&file)?;
+            Ok::<_, std::io::Error>(file)
+        };
+        let log = path.as_ref().and_then(|path| open(path).ok());
         Self { path, state: Mutex::new(State { log, ..State::default() }) }
     }
 

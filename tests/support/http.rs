@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use imgbuild::digest::Digest;
 
@@ -19,6 +20,8 @@ pub enum Fault {
     Truncate(usize),
     /// Sends so many bytes of the body, then nothing, until the client gives up.
     Stall(usize),
+    /// Sends one byte every so often.
+    Dribble(Duration),
     /// Sends the right number of wrong bytes.
     Corrupt,
     /// Sends the whole file whatever part was asked for.
@@ -231,6 +234,13 @@ fn answer(
             // Returns when the client has closed the connection.
             let _ = output.read(&mut [0]);
             Ok(false)
+        }
+        Some(Fault::Dribble(pause)) => {
+            for byte in body {
+                output.write_all(&[*byte])?;
+                std::thread::sleep(pause);
+            }
+            Ok(true)
         }
         _ => output.write_all(body).map(|()| true),
     }
