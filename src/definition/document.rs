@@ -92,6 +92,7 @@ impl Item {
             Content::Boolean(value) => value.to_string(),
             Content::Integer(number) => number.to_string(),
             Content::Other(kind, text) => format!("{kind} ({text})"),
+            Content::Array(items) if items.is_empty() => "an empty list".to_owned(),
             Content::Array(_) => "a list".to_owned(),
             Content::Table(_) => "a table".to_owned(),
         }

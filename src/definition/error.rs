@@ -32,11 +32,19 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    /// A directory, link or device stands where a file belongs.
-    #[error("{} is not a regular file", path.display())]
+    /// A symbolic link on the way to a file of the project.
+    #[error("{} is a symbolic link", path.display())]
     #[diagnostic(help(
-        "links are not followed, since they may lead out of the project; copy the file here"
+        "definitions do not follow links, since they may lead out of the project; \
+         put the file itself here"
     ))]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A directory or device stands where a file belongs.
+    #[error("{} is not a regular file", path.display())]
+    #[diagnostic(help("put a file there, or remove it"))]
     NotAFile {
         /// The path.
         path: PathBuf,

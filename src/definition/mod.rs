@@ -37,8 +37,8 @@ pub use name::{
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
-pub(crate) use place::read_text;
 pub use place::{Place, Source};
+pub(crate) use place::{read_text, refuse_links};
 pub use plan::{Layer, Plan, Site};
 pub use project::Project;
 pub use stack::Setting;

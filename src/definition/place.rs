@@ -77,12 +77,25 @@ impl fmt::Display for Place {
     }
 }
 
-/// Reads the regular file `root/relative`; a symbolic link at its end is refused, for it could
-/// lead out of the project.
+/// Checks that no part of `relative` below `root` is a symbolic link, which could lead out of the
+/// project. What does not exist is left to whoever opens it.
+pub(crate) fn refuse_links(root: &Path, relative: &Path) -> Result<()> {
+    let mut path = root.to_owned();
+    for part in relative {
+        path.push(part);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+            return Err(Error::Link { path });
+        }
+    }
+    Ok(())
+}
+
+/// Reads the regular file `root/relative`.
 pub(crate) fn read_bytes(root: &Path, relative: &Path) -> Result<Vec<u8>> {
     let path = root.join(relative);
+    refuse_links(root, relative)?;
     let failed = |cause| Error::Read { path: path.clone(), cause };
-    if !fs::symlink_metadata(&path).map_err(failed)?.is_file() {
+    if !fs::metadata(&path).map_err(failed)?.is_file() {
         return Err(Error::NotAFile { path });
     }
     let mut bytes = Vec::new();

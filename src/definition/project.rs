@@ -178,7 +178,7 @@ impl Project {
             let known = errors.len();
             errors.extend(check_unique(&stack).err());
             errors.extend(accounts(&stack).err());
-            let values = settings(below, &image.values, &mut errors);
+            let values = settings(below, &image.values, &self.images, &mut errors);
             checked.insert(image.name.clone(), values);
             if errors.len() > known {
                 faulty.insert(&image.name);
@@ -224,7 +224,7 @@ impl Project {
         for (name, (place, entries)) in &overlay.values {
             if self.images.contains_key(name) {
                 let stack = stack::stack(&self.images, name);
-                values.insert(name.clone(), settings(&stack, entries, errors));
+                values.insert(name.clone(), settings(&stack, entries, &self.images, errors));
             } else {
                 errors.push(self.unknown_image(name, place));
             }

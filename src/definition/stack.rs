@@ -109,36 +109,52 @@ pub(super) fn declaration<'a>(
 }
 
 /// Checks `entries`, values for parameters visible in `stack`. Whatever is wrong is added to
-/// `errors`, so that one run shows all of it.
-pub(super) fn settings(stack: &[&Image], entries: &Entries, errors: &mut Vec<Error>) -> Settings {
+/// `errors`, so that one run shows all of it. `all` images serve to explain what is not visible.
+pub(super) fn settings(
+    stack: &[&Image],
+    entries: &Entries,
+    all: &BTreeMap<ImageName, Image>,
+    errors: &mut Vec<Error>,
+) -> Settings {
     let mut settings = Settings::new();
     for (key, (place, item)) in entries {
         let setting = (|| {
             let name: ParameterName = parse_key(key, place, &item.path)?;
             let Some((_, parameter)) = declaration(stack, key) else {
-                return Err(undeclared(stack, key, place));
+                return Err(undeclared(stack, key, place, all));
             };
             let value = parameter.kind.check(item)?;
             Ok((name, Setting { value, place: item.place.clone() }))
         })();
         match setting {
-            Ok((name, setting)) => {
-                settings.insert(name, setting);
-            }
+            Ok((name, setting)) => drop(settings.insert(name, setting)),
             Err(error) => errors.push(error),
         }
     }
     settings
 }
 
-fn undeclared(stack: &[&Image], name: &str, place: &Place) -> Error {
+fn undeclared(
+    stack: &[&Image],
+    name: &str,
+    place: &Place,
+    all: &BTreeMap<ImageName, Image>,
+) -> Error {
+    let declared =
+        |image: &Image| Some((image.name.clone(), image.parameters.get(name)?.place.clone()));
     let names = stack.iter().flat_map(|image| image.parameters.keys().map(ParameterName::as_str));
-    let help = did_you_mean(name, names.clone()).or_else(|| {
+    let help = match all.values().find_map(declared) {
+        Some((image, place)) => {
+            Some(format!("{place} declares it; only `{image}` and what stands on it can set it"))
+        }
+        None => did_you_mean(name, names.clone()),
+    };
+    let help = help.or_else(|| {
         let names: Vec<&str> = names.collect();
         (!names.is_empty()).then(|| format!("declared there: {}", names.join(", ")))
     });
-    let problem = Problem::UndeclaredParameter { name: name.to_owned(), stack: stack_text(stack) };
-    place.error_with_help(problem, help)
+    let (name, stack) = (name.to_owned(), stack_text(stack));
+    place.error_with_help(Problem::UndeclaredParameter { name, stack }, help)
 }
 
 /// `base <- node <- haproxy`

@@ -103,7 +103,7 @@ pub(super) fn renderer() -> Handlebars<'static> {
     renderer
 }
 
-struct Join;
+pub(super) struct Join;
 
 impl HelperDef for Join {
     fn call_inner<'reg: 'rc, 'rc>(

@@ -1,13 +1,13 @@
 //! The files of one definition: its tree, what a site lays over it, and its rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use handlebars::Context;
 
-use crate::definition::{FileRule, Image, Mode, Plan, Project, did_you_mean, read_text};
+use crate::definition::{FileRule, Image, Mode, Overlay, Plan, Project, did_you_mean, read_text};
 
 use super::error::{Error, Result, RuleProblem};
 use super::shape::Sight;
@@ -33,8 +33,7 @@ impl<'a> Source<'a> {
         let mut tree = tree::read(project.root(), &Path::new("images").join(name).join("files"))?;
         let overlays = site.map(|site| project.overlays(site)).transpose()?.unwrap_or_default();
         for overlay in overlays {
-            let directory = Path::new("overlays").join(overlay.name.as_str());
-            let upper = tree::read(project.root(), &directory.join("files").join(name))?;
+            let upper = tree::read(project.root(), &overlay_tree(overlay, name))?;
             lay_over(&mut tree, upper)?;
         }
         mask_units(image, &mut tree)?;
@@ -48,7 +47,7 @@ impl<'a> Source<'a> {
         let mut errors = Vec::new();
         for node in self.tree.values() {
             let template = matches!(node.kind, NodeKind::Template { .. });
-            if template && seen.insert(node.origin.clone(), ()).is_none() {
+            if template && seen.insert(node.origin.clone()) {
                 let source = read_text(project.root(), &node.origin)?;
                 errors.extend(Checked::new(source, &sight).err().into_iter().flatten());
             }
@@ -124,6 +123,16 @@ impl<'a> Source<'a> {
             lines,
         }
     }
+}
+
+/// Where `overlay` has files for the image `name`, relative to the project.
+fn overlay_tree(overlay: &Overlay, name: &str) -> PathBuf {
+    Path::new("overlays").join(overlay.name.as_str()).join("files").join(name)
+}
+
+/// The directory of the files that `overlay` itself has for the image `name`.
+pub(super) fn overlay_files(project: &Project, overlay: &Overlay, name: &str) -> PathBuf {
+    project.root().join(overlay_tree(overlay, name))
 }
 
 type Content = (RenderedKind, Vec<u32>);

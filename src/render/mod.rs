@@ -30,7 +30,7 @@ mod template;
 mod tree;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::definition::{Plan, Project};
@@ -159,14 +159,19 @@ pub fn render(project: &Project, plan: &Plan) -> Result<Vec<RenderedLayer>> {
 pub fn check(project: &Project) -> Result<()> {
     let mut errors = Vec::new();
     for image in project.images() {
-        let sites = project.sites().map(|site| Some(site.name.as_str()));
-        // What one site lays over an image says nothing about another's.
-        let mut seen = BTreeMap::new();
-        for site in std::iter::once(None).chain(sites) {
-            let checked = Source::read(project, image.name.as_str(), site)
-                .and_then(|source| source.check(project, &mut seen));
-            errors.extend(checked.err());
+        let name = image.name.as_str();
+        // A template that several sites share is checked once.
+        let mut seen = BTreeSet::new();
+        let mut check = |site| Source::read(project, name, site)?.check(project, &mut seen);
+        if let Err(error) = check(None) {
+            errors.push(error);
+            continue;
         }
+        let sites = project.sites().filter(|site| layer::overlay_files(project, site, name).is_dir());
+        errors.extend(sites.filter_map(|site| check(Some(site.name.as_str())).err()));
     }
     Error::collect((), errors)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use crate::definition::refuse_links;
+
 use super::error::{Error, Result};
 
 /// What stands at one path of a tree, not yet read.
@@ -54,6 +56,7 @@ const KEEP: &str = ".gitkeep";
 /// Reads the names below `root/directory`; a directory that does not exist is an empty tree.
 /// Empty directories are passed over: they would be missing in another checkout.
 pub(super) fn read(root: &Path, directory: &Path) -> Result<Tree> {
+    refuse_links(root, directory)?;
     let top = root.join(directory);
     let mut tree = Tree::new();
     match fs::symlink_metadata(&top) {
