@@ -1,6 +1,5 @@
 //! Every rule of [`super`], broken by a signature or a certificate made for that.
 
-use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Notation, SignatureType, Subpacket, SubpacketData};
 
 use super::*;
@@ -92,25 +91,35 @@ fn one_good_signature_among_others_suffices() {
     assert!(error.to_string().contains("no signature at all"), "{error}");
 }
 
+/// Verifies a message that GnuPG made with a certificate that GnuPG made.
+fn gnupg(certificate: &str, message: &str) -> Result<Verified, Error> {
+    let read = |name: &str| {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/openpgp");
+        std::fs::read(format!("{directory}/{name}")).unwrap()
+    };
+    let keyring = Keyring::parse(&read(certificate)).unwrap();
+    let fingerprint = fingerprint(&keyring.0[0]);
+    keyring.verify(&read(message), &[fingerprint], now())
+}
+
 #[test]
-fn weak_digests_are_refused_everywhere() {
-    for digest in [HashAlgorithm::Sha1, HashAlgorithm::Md5, HashAlgorithm::Sha224] {
-        let weak = Reason::WeakDigest(digest.to_string());
-        let signer = Signer::new(1);
-        assert_eq!(reason(&signer, &signed(&signer, &Making { digest, ..data() })), weak);
+fn signatures_of_gnupg_count() {
+    for message in ["rsa2048.signed", "rsa2048-sha512.signed"] {
+        let verified = gnupg("rsa2048.asc", message).unwrap();
+        assert_eq!(verified.text, "Suite: test\n- dash\ntrailing\n\nend");
+    }
+}
 
-        let making = Making { digest, ..Making::of(SignatureType::CertPositive) };
-        let signer = Signer::bare(1).user(making, [may_sign(true)]);
-        let found = reason(&signer, &signed(&signer, &data()));
-        assert!(matches!(found, Reason::NoSelfSignature(_)), "{found}");
-
-        let signer = Signer::bare(1);
-        let consent = signer.consent(Making { digest, ..Making::of(SignatureType::KeyBinding) });
-        let signer = signer
-            .user(Making::of(SignatureType::CertPositive), [may_sign(true)])
-            .bind(Making::of(SignatureType::SubkeyBinding), [may_sign(true), consent]);
-        let found = reason(&signer, &signed_by_subkey(&signer, &data()));
-        assert!(matches!(found, Reason::NotBound(_)), "{found}");
+#[test]
+fn weak_digests_and_keys_are_refused() {
+    for (certificate, message, expected) in [
+        ("rsa2048.asc", "rsa2048-sha1.signed", "made with the weak digest SHA1"),
+        ("sha1self.asc", "sha1self.signed", "has no valid self-signature"),
+        ("rsa1024.asc", "rsa1024.signed", "made with a weak key (RSA of 1024 bits)"),
+        ("dsa2048.asc", "dsa2048.signed", "made with a weak key (DSA)"),
+    ] {
+        let text = gnupg(certificate, message).unwrap_err().to_string();
+        assert!(text.contains(expected), "{message}: {text}");
     }
 }
 
