@@ -1,4 +1,6 @@
 //! What several integration tests share. Each test binary uses only a part of it.
 #![allow(dead_code)]
 
+pub mod bench;
+pub mod disk;
 pub mod http;
