@@ -72,12 +72,8 @@ impl Checker<'_> {
                 Shape::List(_) => "use {{#each}}, {{join}} or {{json}}",
                 _ => "name one of its fields, or use {{json}}",
             };
-            let problem = TemplateProblem::Type {
-                place: "text".to_owned(),
-                expected: "a single value",
-                value: name(&call.name).to_owned(),
-                found: shape.word(),
-            };
+            let (value, found) = (name(&call.name).to_owned(), shape.word());
+            let problem = TemplateProblem::NotScalar { value, found };
             self.report_back(problem, name(&call.name), Some(help.to_owned()));
         }
     }
@@ -103,17 +99,30 @@ impl Checker<'_> {
             };
             arguments.push(Argument { shape: self.parameter(parameter)?, literal });
         }
+        if let Some((literal, values)) = helper::never(name, &arguments) {
+            self.report_back(TemplateProblem::Never { literal, values }, name, None);
+            return None;
+        }
         let result = helper::result(name, &arguments).filter(|_| call.hash.is_empty());
         if result.is_none() {
-            let helper = name.to_owned();
-            self.report_back(TemplateProblem::Usage { helper, usage }, name, None);
+            let shapes: Vec<&Shape> = arguments.iter().map(|argument| &argument.shape).collect();
+            self.misused(name, usage, helper::in_words(&shapes), call);
         }
         result
     }
 
+    /// Reports that the helper `name`, just passed, cannot be used like this.
+    fn misused(&mut self, name: &str, usage: &str, got: String, call: &HelperTemplate) {
+        let got = if call.hash.is_empty() { got } else { "named arguments".to_owned() };
+        let problem = TemplateProblem::Usage { helper: name.to_owned(), got };
+        self.report_back(problem, name, Some(format!("use it as {usage}")));
+    }
+
     fn no_function(&mut self, name: &str) -> Known {
         if let Some(usage) = helper::block(name) {
-            self.report(TemplateProblem::Usage { helper: name.to_owned(), usage }, name, None);
+            let got = "the form of a value: it encloses text".to_owned();
+            let problem = TemplateProblem::Usage { helper: name.to_owned(), got };
+            self.report(problem, name, Some(format!("use it as {usage}")));
         } else {
             let help = did_you_mean(name, helper::names());
             let names = || format!("helpers: {}", helper::names().collect::<Vec<_>>().join(", "));
@@ -134,7 +143,7 @@ impl Checker<'_> {
             Parameter::Literal(Value::Number(_)) => Some(Shape::Number),
             Parameter::Literal(Value::Bool(_)) => Some(Shape::Boolean),
             Parameter::Literal(_) => {
-                let what = "literals other than text, numbers, true and false";
+                let what = "values written out other than text, numbers, true and false";
                 self.report(TemplateProblem::Unsupported(what), "", None);
                 None
             }
@@ -161,14 +170,14 @@ impl Checker<'_> {
         let Some(usage) = helper::block(name) else { return self.no_block(name) };
         self.cursor.pass(name);
         let [parameter] = block.params.as_slice() else {
-            let helper = name.to_owned();
-            return self.report_back(TemplateProblem::Usage { helper, usage }, name, None);
+            let got = format!("{} values", block.params.len());
+            return self.misused(name, usage, got, block);
         };
         let shape = self.parameter(parameter);
         let names = block_names(block.block_param.as_ref());
         if !block.hash.is_empty() || !names_allowed(name, names.len()) {
-            let helper = name.to_owned();
-            return self.report_back(TemplateProblem::Usage { helper, usage }, name, None);
+            let got = format!("{} names", names.len());
+            return self.misused(name, usage, got, block);
         }
         // Without the type of the value there is nothing to check the block against.
         let Some(shape) = shape else { return };
@@ -176,8 +185,8 @@ impl Checker<'_> {
             Ok(frame) => self.bodies(block, frame),
             Err(expected) => {
                 let text = self::name(parameter);
-                let (place, value, found) = (format!("`{name}`"), text.to_owned(), shape.word());
-                let problem = TemplateProblem::Type { place, expected, value, found };
+                let (helper, value, found) = (name.to_owned(), text.to_owned(), shape.word());
+                let problem = TemplateProblem::Type { helper, expected, value, found };
                 self.report_back(problem, text, None);
             }
         }
@@ -209,10 +218,10 @@ impl Checker<'_> {
     }
 
     fn no_block(&mut self, name: &str) {
-        if let Some(usage) = helper::function(name) {
-            let helper = name.to_owned();
-            let help = format!("write {{{{#if ({name} …)}}}}");
-            return self.report(TemplateProblem::Usage { helper, usage }, name, Some(help));
+        if helper::function(name).is_some() {
+            let got = "the form of a block: it is a value".to_owned();
+            let problem = TemplateProblem::Usage { helper: name.to_owned(), got };
+            return self.report(problem, name, Some(format!("write {{{{#if ({name} …)}}}}")));
         }
         let help = match self.scope.resolve(name) {
             Ok(Shape::List(_)) => Some(format!("write {{{{#each {name}}}}}")),

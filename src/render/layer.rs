@@ -42,7 +42,7 @@ impl<'a> Source<'a> {
     }
 
     /// Checks every template that is not in `seen` yet.
-    pub(super) fn check(&self, project: &Project, seen: &mut BTreeMap<PathBuf, ()>) -> Result<()> {
+    pub(super) fn check(&self, project: &Project, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
         let sight = self.sight(project)?;
         let mut errors = Vec::new();
         for node in self.tree.values() {

@@ -22,10 +22,7 @@ use super::error::{Error, Result, TemplateProblem};
 use super::helper;
 use super::position::{Cursor, line_starts, offset};
 use super::shape::Sight;
-
-/// The most blocks or parentheses inside each other. The parser is recursive; this keeps it well
-/// within any stack.
-const DEPTH_LIMIT: usize = 50;
+use super::survey::survey;
 
 /// The name of the helper that marks lines. No template can name it: the check refuses it.
 const MARK: &str = "__line";
@@ -76,16 +73,11 @@ impl Checked {
 
 fn parse(source: &Source) -> Result<Template> {
     let text = source.inner();
-    let whole = Place::new(source.clone(), 0..text.lines().next().map_or(0, str::len));
-    if depth(text) > DEPTH_LIMIT {
-        return Err(Error::template(TemplateProblem::TooDeep(DEPTH_LIMIT), &whole, None));
-    }
+    let place = |start| letter(source, start);
+    survey(text).map_err(|(problem, start)| Error::template(problem, &place(start), None))?;
     Template::compile(text).map_err(|error| {
-        let place = error.pos().map_or(whole, |(line, column)| {
-            let start = offset(text, &line_starts(text), line, column);
-            let length = text[start..].chars().next().map_or(0, char::len_utf8);
-            Place::new(source.clone(), start..start + length)
-        });
+        let (line, column) = error.pos().unwrap_or((1, 1));
+        let place = place(offset(text, &line_starts(text), line, column));
         let (message, help) = match error.reason() {
             TemplateErrorReason::MismatchingClosedHelper(opened, closed) => {
                 (format!("{opened} is open, but {closed} is closed"), None)
@@ -101,27 +93,17 @@ fn parse(source: &Source) -> Result<Template> {
     })
 }
 
-/// An upper bound for how deep blocks and parentheses go.
-fn depth(text: &str) -> usize {
-    let mut deepest = 0;
-    let (mut blocks, mut parentheses) = (0_usize, 0_usize);
-    let bytes = text.as_bytes();
-    let mut tag = false;
-    for (index, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'{' if bytes[index..].starts_with(b"{{") => tag = true,
-            b'}' if bytes[index..].starts_with(b"}}") => (tag, parentheses) = (false, 0),
-            b'#' if tag => blocks += 1,
-            b'/' if tag && bytes[..index].trim_ascii_end().ends_with(b"{") => {
-                blocks = blocks.saturating_sub(1);
-            }
-            b'(' | b'[' if tag => parentheses += 1,
-            b')' | b']' if tag => parentheses = parentheses.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(blocks + parentheses);
-    }
-    deepest
+/// The letter of `source` at `start`, or its last one if `start` is the end.
+fn letter(source: &Source, start: usize) -> Place {
+    let text = source.inner();
+    let (start, letter) = match text[start..].chars().next() {
+        Some(letter) => (start, Some(letter)),
+        None => match text.trim_end().char_indices().last() {
+            Some((start, letter)) => (start, Some(letter)),
+            None => (0, None),
+        },
+    };
+    Place::new(source.clone(), start..start + letter.map_or(0, char::len_utf8))
 }
 
 /// Puts marks into a parsed template.
