@@ -5,6 +5,8 @@
 //! resolved here against the declared types, whether or not a value makes the template take that
 //! branch: a typo inside `{{#each}}` is found even if the list is empty.
 
+use std::collections::BTreeSet;
+
 use handlebars::Path;
 use handlebars::template::{BlockParam, HelperTemplate, Parameter, Template, TemplateElement};
 use serde_json::Value;
@@ -17,11 +19,16 @@ use super::position::Cursor;
 use super::scope::{Frame, Scope};
 use super::shape::{Shape, Sight};
 
-/// Everything that is wrong with `template`, which was parsed from the text under `cursor`.
-pub(super) fn check(template: &Template, cursor: Cursor<'_>, sight: &Sight) -> Vec<Error> {
+/// Checks `template`, which was parsed from the text under `cursor`. The result are the names it
+/// uses of those in sight everywhere; the error is everything that is wrong with it.
+pub(super) fn check(
+    template: &Template,
+    cursor: Cursor<'_>,
+    sight: &Sight,
+) -> Result<BTreeSet<String>, Vec<Error>> {
     let mut checker = Checker { cursor, scope: Scope::new(sight), errors: Vec::new() };
     checker.template(template);
-    checker.errors
+    if checker.errors.is_empty() { Ok(checker.scope.used) } else { Err(checker.errors) }
 }
 
 struct Checker<'a> {

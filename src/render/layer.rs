@@ -25,6 +25,15 @@ pub(super) struct Source<'a> {
     rules: BTreeMap<&'a Path, &'a FileRule>,
 }
 
+/// What a check of many trees has come across.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// The templates, by their path in the project.
+    templates: BTreeSet<PathBuf>,
+    /// Where the parameters are declared that any of them uses.
+    pub(super) used: BTreeSet<String>,
+}
+
 impl<'a> Source<'a> {
     /// Reads the names in the trees of the definition `image` and of `site` for it.
     pub(super) fn read(project: &'a Project, image: &str, site: Option<&str>) -> Result<Self> {
@@ -41,15 +50,22 @@ impl<'a> Source<'a> {
         Ok(Self { image, tree, rules })
     }
 
-    /// Checks every template that is not in `seen` yet.
-    pub(super) fn check(&self, project: &Project, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
+    /// Checks every template that is not in `survey` yet.
+    pub(super) fn check(&self, project: &Project, survey: &mut Survey) -> Result<()> {
         let sight = self.sight(project)?;
         let mut errors = Vec::new();
         for node in self.tree.values() {
             let template = matches!(node.kind, NodeKind::Template { .. });
-            if template && seen.insert(node.origin.clone()) {
-                let source = read_text(project.root(), &node.origin)?;
-                errors.extend(Checked::new(source, &sight).err().into_iter().flatten());
+            if !template || !survey.templates.insert(node.origin.clone()) {
+                continue;
+            }
+            let source = read_text(project.root(), &node.origin)?;
+            match Checked::new(source, &sight) {
+                Ok(template) => {
+                    let places = template.used.iter().filter_map(|name| sight.declared.get(name));
+                    survey.used.extend(places.map(ToString::to_string));
+                }
+                Err(found) => errors.extend(found),
             }
         }
         Error::collect((), errors)

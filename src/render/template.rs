@@ -5,11 +5,12 @@
 //! questions of white space, a call of an invisible helper is put before every piece of text and
 //! every expression. The helper writes nothing; it notes the line that the output has reached.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use handlebars::template::{Template, TemplateElement, TemplateMapping};
+use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement, TemplateMapping};
 use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError,
     RenderErrorReason, Renderable, TemplateErrorReason,
@@ -31,6 +32,8 @@ const MARK: &str = "__line";
 pub(super) struct Checked {
     source: Source,
     template: Template,
+    /// The names it uses of those in sight everywhere.
+    pub(super) used: BTreeSet<String>,
 }
 
 /// The text of a rendered template.
@@ -45,8 +48,8 @@ impl Checked {
     /// Parses and checks `source`.
     pub(super) fn new(source: Source, sight: &Sight) -> Result<Self, Vec<Error>> {
         let template = parse(&source).map_err(|error| vec![error])?;
-        let errors = check(&template, Cursor::new(&source), sight);
-        if errors.is_empty() { Ok(Self { source, template }) } else { Err(errors) }
+        let used = check(&template, Cursor::new(&source), sight)?;
+        Ok(Self { source, template, used })
     }
 
     /// Renders the template with `values`.
@@ -110,12 +113,13 @@ fn letter(source: &Source, start: usize) -> Place {
 struct Marker<'a> {
     text: &'a str,
     lines: Vec<usize>,
+    mark: Option<HelperTemplate>,
 }
 
 impl<'a> Marker<'a> {
     fn new(source: &'a Source) -> Self {
         let text = source.inner();
-        Self { text, lines: line_starts(text) }
+        Self { text, lines: line_starts(text), mark: mark() }
     }
 
     fn mark(&self, template: &mut Template) {
@@ -137,13 +141,14 @@ impl<'a> Marker<'a> {
         match &mut element {
             TemplateElement::RawString(text) => {
                 for (line, piece) in self.pieces(text, mapping.as_ref()) {
-                    push_mark(template, line, mapping.clone());
+                    self.push_mark(template, line, mapping.clone());
                     push(template, TemplateElement::RawString(piece), mapping.clone());
                 }
                 return;
             }
             TemplateElement::Expression(_) | TemplateElement::HtmlExpression(_) => {
-                push_mark(template, mapping.as_ref().map(|mapping| mapping.0), mapping.clone());
+                let line = mapping.as_ref().map(|mapping| mapping.0);
+                self.push_mark(template, line, mapping.clone());
             }
             TemplateElement::HelperBlock(block) => {
                 block.template.iter_mut().for_each(|template| self.mark(template));
@@ -152,6 +157,19 @@ impl<'a> Marker<'a> {
             _ => {}
         }
         push(template, element, mapping);
+    }
+
+    fn push_mark(
+        &self,
+        template: &mut Template,
+        line: Option<usize>,
+        mapping: Option<TemplateMapping>,
+    ) {
+        if let (Some(line), Some(mark)) = (line, &self.mark) {
+            let mut mark = mark.clone();
+            mark.params = vec![Parameter::Literal(line.into())];
+            push(template, TemplateElement::Expression(Box::new(mark)), mapping);
+        }
     }
 
     /// Cuts text into lines, each with its line in the template; none where only white space is.
@@ -184,11 +202,13 @@ fn push(template: &mut Template, element: TemplateElement, mapping: Option<Templ
     template.mapping.extend(mapping);
 }
 
-fn push_mark(template: &mut Template, line: Option<usize>, mapping: Option<TemplateMapping>) {
-    let Some(line) = line else { return };
-    let mark = Template::compile(&format!("{{{{{MARK} {line}}}}}"));
-    if let Some(mark) = mark.ok().and_then(|mut mark| mark.elements.pop()) {
-        push(template, mark, mapping);
+/// A call of the helper that marks lines. It is parsed, since `handlebars` has no other way to
+/// make one.
+fn mark() -> Option<HelperTemplate> {
+    let template = Template::compile(&format!("{{{{{MARK} 0}}}}")).ok()?;
+    match template.elements.into_iter().next()? {
+        TemplateElement::Expression(call) => Some(*call),
+        _ => None,
     }
 }
 

@@ -155,3 +155,14 @@ fn bytes_are_copied_as_they_are() {
     let layers = render(&files).unwrap();
     assert_eq!(entry(&layers, "etc/blob").kind, RenderedKind::File { content: bytes });
 }
+
+#[test]
+fn parameters_that_no_template_uses_are_found() {
+    let files = Files::sound()
+        .with("images/node/files/etc/a.hbs", "{{#each time_servers}}{{@root.domain}}{{/each}}")
+        .with("images/web/files/etc/b.hbs", "{{#each backends}}{{port}}{{/each}}")
+        .with("overlays/campus/files/web/etc/c.hbs", "{{#with site}}{{../mode}}{{/with}}");
+    let findings = crate::render::check(&files.load().unwrap()).unwrap();
+    let messages: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(messages, ["no template uses `max_connections` [unused-parameter]"]);
+}
