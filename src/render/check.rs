@@ -119,16 +119,16 @@ impl Checker<'_> {
     }
 
     /// Reports that the helper `name`, just passed, cannot be used like this.
-    fn misused(&mut self, name: &str, usage: &str, got: String, call: &HelperTemplate) {
-        let got = if call.hash.is_empty() { got } else { "named arguments".to_owned() };
-        let problem = TemplateProblem::Usage { helper: name.to_owned(), got };
+    fn misused(&mut self, name: &str, usage: &str, how: String, call: &HelperTemplate) {
+        let how = if call.hash.is_empty() { how } else { "with named arguments".to_owned() };
+        let problem = TemplateProblem::Usage { helper: name.to_owned(), how };
         self.report_back(problem, name, Some(format!("use it as {usage}")));
     }
 
     fn no_function(&mut self, name: &str) -> Known {
         if let Some(usage) = helper::block(name) {
-            let got = "the form of a value: it encloses text".to_owned();
-            let problem = TemplateProblem::Usage { helper: name.to_owned(), got };
+            let (helper, how) = (name.to_owned(), "as a value: it encloses text".to_owned());
+            let problem = TemplateProblem::Usage { helper, how };
             self.report(problem, name, Some(format!("use it as {usage}")));
         } else {
             let help = did_you_mean(name, helper::names());
@@ -177,14 +177,14 @@ impl Checker<'_> {
         let Some(usage) = helper::block(name) else { return self.no_block(name) };
         self.cursor.pass(name);
         let [parameter] = block.params.as_slice() else {
-            let got = format!("{} values", block.params.len());
-            return self.misused(name, usage, got, block);
+            let how = format!("with {} values", block.params.len());
+            return self.misused(name, usage, how, block);
         };
         let shape = self.parameter(parameter);
         let names = block_names(block.block_param.as_ref());
         if !block.hash.is_empty() || !names_allowed(name, names.len()) {
-            let got = format!("{} names", names.len());
-            return self.misused(name, usage, got, block);
+            let how = format!("with {} names", names.len());
+            return self.misused(name, usage, how, block);
         }
         // Without the type of the value there is nothing to check the block against.
         let Some(shape) = shape else { return };
@@ -226,8 +226,8 @@ impl Checker<'_> {
 
     fn no_block(&mut self, name: &str) {
         if helper::function(name).is_some() {
-            let got = "the form of a block: it is a value".to_owned();
-            let problem = TemplateProblem::Usage { helper: name.to_owned(), got };
+            let (helper, how) = (name.to_owned(), "as a block: it is a value".to_owned());
+            let problem = TemplateProblem::Usage { helper, how };
             return self.report(problem, name, Some(format!("write {{{{#if ({name} …)}}}}")));
         }
         let help = match self.scope.resolve(name) {

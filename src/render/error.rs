@@ -187,12 +187,12 @@ pub enum TemplateProblem {
         values: Vec<String>,
     },
     /// A helper used in another way than it is made for.
-    #[error("`{helper}` does not take {got}")]
+    #[error("`{helper}` cannot be used {how}")]
     Usage {
         /// The helper.
         helper: String,
-        /// What it was given.
-        got: String,
+        /// How it is used: `with a number and text`.
+        how: String,
     },
     /// A feature of the template language that imgbuild leaves out.
     #[error("{0} are not supported")]
@@ -218,6 +218,14 @@ pub enum RuleProblem {
     /// Two rules for one path.
     #[error("there are two [[files]] entries for {0}")]
     Twice(String),
+    /// A file where a volume will be mounted.
+    #[error("{source_path} becomes {path}, which the volume mounted here hides")]
+    Hidden {
+        /// The file of the project.
+        source_path: String,
+        /// The path inside the image.
+        path: String,
+    },
     /// Permissions for a symbolic link.
     #[error("{0} is a symbolic link, which has no permissions of its own")]
     LinkMode(String),

@@ -111,24 +111,26 @@ pub(super) fn never(name: &str, arguments: &[Argument<'_>]) -> Option<(String, V
         .then(|| (quoted(literal), values.iter().map(|value| quoted(value)).collect()))
 }
 
-/// `arguments` in words: `a number and text`.
+/// How a helper is used with arguments of these types: `with a number and text`.
 pub(super) fn in_words(shapes: &[&Shape]) -> String {
     match shapes {
-        [] => "nothing".to_owned(),
-        [one] => one.word().to_owned(),
+        [] => "without values".to_owned(),
+        [one] => format!("with {}", one.word()),
         [first @ .., last] => {
             let first: Vec<&str> = first.iter().map(|shape| shape.word()).collect();
-            format!("{} and {}", first.join(", "), last.word())
+            format!("with {} and {}", first.join(", "), last.word())
         }
     }
 }
 
-/// A renderer with these helpers and no others of ours; what else `handlebars` brings along is
-/// refused when a template is checked.
+/// A renderer with these helpers and no others.
 pub(super) fn renderer() -> Handlebars<'static> {
     let mut renderer = Handlebars::new();
     renderer.set_strict_mode(true);
     renderer.register_escape_fn(handlebars::no_escape);
+    // `handlebars` brings these along; a field of their name would call them.
+    renderer.unregister_helper("log");
+    renderer.unregister_helper("raw");
     renderer.register_helper("join", Box::new(Join));
     renderer.register_helper("json", Box::new(Json));
     renderer

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use handlebars::Context;
 
-use crate::definition::{FileRule, Image, Mode, Overlay, Plan, Project, did_you_mean, read_text};
+use crate::definition::{
+    FileRule, Image, Mode, Overlay, Plan, Project, State, did_you_mean, read_text,
+};
 
 use super::error::{Error, Result, RuleProblem};
 use super::shape::Sight;
@@ -245,6 +247,23 @@ pub(super) fn check_layers(layers: &[RenderedLayer]) -> Result<()> {
             check_type(&entry.path, lower, &node)?;
         }
         below.insert(&entry.path, node);
+    }
+    Ok(())
+}
+
+/// Checks that no file stands where a volume of `plan` will be mounted over it.
+pub(super) fn check_states(plan: &Plan, layers: &[RenderedLayer]) -> Result<()> {
+    for entry in layers.iter().flat_map(|layer| &layer.entries) {
+        let hides = |state: &&State| {
+            entry.path != state.path.relative() && entry.path.starts_with(state.path.relative())
+        };
+        if let Some(state) = plan.states.iter().find(hides) {
+            let path = format!("/{}", entry.path.display());
+            let source_path = entry.source.display().to_string();
+            let problem = RuleProblem::Hidden { source_path, path };
+            let help = "have it made on the volume at boot, for example by tmpfiles.d(5)";
+            return Err(Error::rule(problem, &state.place, Some(help.to_owned())));
+        }
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ use crate::definition::{Plan, Project};
 
 pub use error::{Error, Result, RuleProblem, TemplateProblem};
 
-use layer::{Source, Survey, check_covers, check_layers};
+use layer::{Source, Survey, check_covers, check_layers, check_states};
 use template::Renderer;
 
 /// The files of one definition of a stack.
@@ -147,6 +147,7 @@ pub fn render(project: &Project, plan: &Plan) -> Result<Vec<RenderedLayer>> {
     }
     let layers = Error::collect(layers, errors)?;
     check_layers(&layers)?;
+    check_states(plan, &layers)?;
     check_covers(plan, &layers)?;
     Ok(layers)
 }

@@ -25,8 +25,8 @@ use super::position::{Cursor, line_starts, offset};
 use super::shape::Sight;
 use super::survey::survey;
 
-/// The name of the helper that marks lines. No template can name it: the check refuses it.
-const MARK: &str = "__line";
+/// The name of the helper that marks lines. The grammar lets no template name it.
+const MARK: &str = "line mark";
 
 /// A template that names only what exists, in the way its type allows.
 pub(super) struct Checked {
@@ -202,12 +202,15 @@ fn push(template: &mut Template, element: TemplateElement, mapping: Option<Templ
     template.mapping.extend(mapping);
 }
 
-/// A call of the helper that marks lines. It is parsed, since `handlebars` has no other way to
-/// make one.
+/// A call of the helper that marks lines, made from that of another: `handlebars` makes them only
+/// of text.
 fn mark() -> Option<HelperTemplate> {
-    let template = Template::compile(&format!("{{{{{MARK} 0}}}}")).ok()?;
+    let template = Template::compile("{{helper 0}}").ok()?;
     match template.elements.into_iter().next()? {
-        TemplateElement::Expression(call) => Some(*call),
+        TemplateElement::Expression(mut call) => {
+            call.name = Parameter::Name(MARK.to_owned());
+            Some(*call)
+        }
         _ => None,
     }
 }

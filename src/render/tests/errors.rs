@@ -219,6 +219,9 @@ fn rules_for_paths_that_are_not_there() {
         &conf("[[files]]\npath = \"/etc/x.conf\"\n[[files]]\npath = \"/etc/x.conf\"\n"),
     );
     refused("covers", &conf("[[check]]\ncommand = [\"/bin/true\"]\ncovers = [\"/etc/y.conf\"]\n"));
+    let state = "[[state]]\npath = \"/var/lib/app\"\ndoc = \"x\"\n";
+    refused("hidden", &conf(state).with("images/web/files/var/lib/app/key", "x"));
+    super::render(&conf(state).with("images/web/files/var/lib/app/.gitkeep", "")).unwrap();
     let files = conf("[[files]]\npath = \"/etc/link\"\nmode = \"0600\"\n");
     symlink("x.conf", files.root().join("images/web/files/etc/link")).unwrap();
     refused("rule_link_mode", &files);

@@ -166,3 +166,20 @@ fn parameters_that_no_template_uses_are_found() {
     let messages: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(messages, ["no template uses `max_connections` [unused-parameter]"]);
 }
+
+#[test]
+fn fields_may_be_named_like_what_is_no_helper_here() {
+    let parameter = "[parameters.logs]\ntype = \"list\"\nitems = { type = \"record\", fields = { log = { type = \"string\" }, len = { type = \"integer\" } } }\ndefault = [{ log = \"a\", len = 7 }]\ndoc = \"x\"\n";
+    let files = Files::sound()
+        .append(WEB, parameter)
+        .with("images/web/files/etc/x.conf.hbs", "{{#each logs}}{{log}} {{this.len}}{{/each}}");
+    assert_eq!(text(&render(&files).unwrap(), "etc/x.conf"), "a 7");
+}
+
+#[test]
+fn no_parameter_can_be_named_like_a_helper() {
+    let reserved = crate::definition::RESERVED_NAMES;
+    for name in crate::render::helper::names() {
+        assert!(reserved.contains(&name), "{name}");
+    }
+}
