@@ -144,7 +144,7 @@ impl Checker<'_> {
             Parameter::Name(_) | Parameter::Path(_) => self.path(parameter),
             Parameter::Subexpression(inner) => match inner.as_element() {
                 TemplateElement::Expression(call) => self.call(call),
-                _ => None,
+                _ => self.unknown_kind(),
             },
             Parameter::Literal(Value::String(_)) => Some(Shape::Text),
             Parameter::Literal(Value::Number(_)) => Some(Shape::Number),
@@ -154,8 +154,15 @@ impl Checker<'_> {
                 self.report(TemplateProblem::Unsupported(what), "", None);
                 None
             }
-            _ => None,
+            _ => self.unknown_kind(),
         }
+    }
+
+    /// An expression that this version of the grammar does not have: better refused than let by.
+    fn unknown_kind(&mut self) -> Known {
+        let what = "expressions of this kind";
+        self.report(TemplateProblem::Unsupported(what), "", None);
+        None
     }
 
     fn path(&mut self, parameter: &Parameter) -> Known {
@@ -186,8 +193,13 @@ impl Checker<'_> {
             let how = format!("with {} names", names.len());
             return self.misused(name, usage, how, block);
         }
-        // Without the type of the value there is nothing to check the block against.
-        let Some(shape) = shape else { return };
+        let Some(shape) = shape else {
+            // Without the type of its value, only a block that shows nothing new can be checked.
+            if matches!(name, "if" | "unless") {
+                self.bodies(block, None);
+            }
+            return;
+        };
         match self.frame(name, &shape, &names) {
             Ok(frame) => self.bodies(block, frame),
             Err(expected) => {

@@ -35,7 +35,7 @@ fn names_that_nothing_declares() {
         &[
             "listen {{max_conections}}\n",
             "global\n  maxconn {{ max_connections }}\n{{#if typo}}x{{/if}}\n",
-            "{{#unless typo}}x{{/unless}}",
+            "{{#unless typo}}{{tpyo}}{{/unless}}",
             "{{#if mode}}a{{else if typo}}b{{/if}}",
             "{{#if mode}}typo{{#if domain}}x{{else}}typo{{/if}}{{else if (eq typo \"a\")}}b{{/if}}",
             "{{#if (and mode (not typo))}}x{{/if}}",
