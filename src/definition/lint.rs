@@ -38,6 +38,11 @@ impl Finding {
     }
 }
 
+/// Whether a finding forbids building: an image must never hold a secret. The others are warnings.
+pub fn is_refused(finding: &Finding) -> bool {
+    finding.name.starts_with("secret-")
+}
+
 /// Looks over everything but templates.
 ///
 /// - `secret-parameter`: a parameter or field whose name says that it is a secret. Its value would
