@@ -1,3 +1,4 @@
 //! From layers to what Proxmox imports.
 
+pub mod lint;
 pub mod template;
