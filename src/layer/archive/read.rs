@@ -193,7 +193,7 @@ struct Window<'a> {
 impl Window<'_> {
     /// Bytes read at a time. Half of a Debian system's files are smaller; more would mostly read
     /// contents that nobody asked for.
-    const SIZE: u64 = 8 * 1024;
+    const SIZE: u64 = 4 * 1024;
 
     /// `count` bytes at `offset`.
     fn get(&mut self, offset: u64, count: u64) -> Result<&[u8], Error> {
