@@ -5,6 +5,9 @@
 //! with the layer ([`layer_key`]): things that must not even be in a layer that a higher one hides,
 //! because every layer is shipped whole in a disk image. A **tree lint** looks at what the layers
 //! make together: what Proxmox and systemd need to find.
+//!
+//! Devices, FIFOs, sockets and ids that an unprivileged container does not have need no lint: the
+//! archive of a layer cannot hold them ([`crate::layer::archive`]).
 
 mod identity;
 mod passwords;
