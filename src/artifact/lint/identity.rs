@@ -22,7 +22,7 @@ pub(super) const LINTS: &[Lint] = &[
     Lint {
         name: "random-seed",
         reason: "guests would start from the same random numbers \
-                 (systemd-random-seed.service(8), \"golden image\")",
+                 (systemd.io/BUILDING_IMAGES)",
         remedy: "remove it; it is made at the first start",
         check: Check::Entry(random_seed),
     },

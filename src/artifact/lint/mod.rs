@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
-use crate::layer::archive::{self, Archive};
+use crate::layer::archive::Archive;
 use crate::layer::entry::{Entry, Kind};
 
 pub use tree::Tree;
@@ -55,7 +55,7 @@ enum Check {
     /// At a layer with its contents.
     Layer(fn(&Archive, &mut Objections) -> io::Result<()>),
     /// At the merged tree; the paths are the state volumes.
-    Tree(fn(&Tree<'_>, &[PathBuf], &mut Objections) -> io::Result<()>),
+    Tree(fn(&Tree<'_>, &[PathBuf], &mut Objections) -> Result<(), Error>),
 }
 
 /// Paths and what is wrong with them.
@@ -127,9 +127,15 @@ pub enum Error {
         findings: Vec<Finding>,
     },
     /// A layer could not be read.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Layer(#[from] archive::Error),
+    #[error("cannot read layer {layer}")]
+    #[diagnostic(help("is the store's disk in order? the layer is built again if it is deleted"))]
+    Layer {
+        /// The layer.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// An error if there are findings.
@@ -155,8 +161,9 @@ pub fn layer_key(layer: &Digest) -> Digest {
 /// Applies every layer lint to `layer`. The result depends on nothing but the layer's content.
 ///
 /// # Errors
-/// [`archive::Error::Read`] if the archive cannot be read.
-pub fn lint_layer(layer: &Archive) -> Result<Vec<Finding>, archive::Error> {
+/// [`Error::Layer`] if the archive cannot be read.
+pub fn lint_layer(layer: &Archive) -> Result<Vec<Finding>, Error> {
+    let unreadable = |source| Error::Layer { layer: layer.digest, source };
     let mut findings = Vec::new();
     for lint in all() {
         let mut objections = Objections::default();
@@ -180,21 +187,17 @@ pub fn lint_layer(layer: &Archive) -> Result<Vec<Finding>, archive::Error> {
 /// Applies every tree lint to `tree`, which has `states` as the paths of its state volumes.
 ///
 /// # Errors
-/// [`archive::Error::Read`] if a layer's archive cannot be read.
-pub fn lint_tree(tree: &Tree<'_>, states: &[PathBuf]) -> Result<Vec<Finding>, archive::Error> {
+/// [`Error::Layer`] if a layer's archive cannot be read.
+pub fn lint_tree(tree: &Tree<'_>, states: &[PathBuf]) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for lint in all() {
         if let Check::Tree(check) = lint.check {
             let mut objections = Objections::default();
-            check(tree, states, &mut objections).map_err(unreadable)?;
+            check(tree, states, &mut objections)?;
             findings.extend(lint.findings(objections, |path| tree.layer_of(path)));
         }
     }
     Ok(findings)
-}
-
-fn unreadable(source: io::Error) -> archive::Error {
-    archive::Error::Read { offset: 0, source }
 }
 
 impl Lint {

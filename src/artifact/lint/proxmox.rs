@@ -3,10 +3,9 @@
 //! Read in pve-container 6.1.10 (`PVE::LXC::Setup`, `Setup::Base`, `Setup::Debian`, `Setup::Ubuntu`):
 //! it reads these files when a container is created, and the creation fails where it cannot.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Check, Lint, Objections, Tree};
+use super::{Check, Error, Lint, Objections, Tree};
 use crate::layer::entry::Kind;
 
 pub(super) const LINTS: &[Lint] = &[
@@ -69,7 +68,7 @@ pub(super) const LINTS: &[Lint] = &[
     },
 ];
 
-fn os_release(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn os_release(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     const PATHS: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
     let mut text = None;
     for path in PATHS {
@@ -97,7 +96,7 @@ fn assignment<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Proxmox wants digits, or a code name with `/sid`.
-fn debian_version(tree: &Tree<'_>, objections: &mut Objections) -> io::Result<()> {
+fn debian_version(tree: &Tree<'_>, objections: &mut Objections) -> Result<(), Error> {
     const PATH: &str = "etc/debian_version";
     match tree.text(PATH)? {
         None => objections.add(PATH, "is missing"),
@@ -108,7 +107,7 @@ fn debian_version(tree: &Tree<'_>, objections: &mut Objections) -> io::Result<()
     Ok(())
 }
 
-fn ubuntu_release(tree: &Tree<'_>, objections: &mut Objections) -> io::Result<()> {
+fn ubuntu_release(tree: &Tree<'_>, objections: &mut Objections) -> Result<(), Error> {
     const PATH: &str = "etc/lsb-release";
     let text = tree.text(PATH)?.unwrap_or_default();
     if assignment(&text, "DISTRIB_ID") != Some("Ubuntu")
@@ -119,7 +118,7 @@ fn ubuntu_release(tree: &Tree<'_>, objections: &mut Objections) -> io::Result<()
     Ok(())
 }
 
-fn shell(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn shell(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     match tree.beginning("bin/sh", 4)?.as_deref() {
         Some(b"\x7fELF") => {}
         Some(_) => objections.add("bin/sh", "does not lead to an ELF program"),
@@ -128,7 +127,7 @@ fn shell(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Res
     Ok(())
 }
 
-fn init(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn init(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     let leads_to_systemd = tree
         .file("sbin/init")
         .is_some_and(|(found, _)| found.entry.path == Path::new("usr/lib/systemd/systemd"));
@@ -138,7 +137,7 @@ fn init(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Resu
     Ok(())
 }
 
-fn needed_paths(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn needed_paths(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     for path in ["dev", "proc", "sys", "run", "tmp", "etc/systemd", "etc/network", "root"] {
         if !tree.is_directory(path) {
             objections.add(path, "is not a directory");
@@ -152,7 +151,7 @@ fn needed_paths(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> 
     Ok(())
 }
 
-fn network_tools(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn network_tools(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     let text = tree.text("etc/os-release")?.unwrap_or_default();
     if assignment(&text, "ID") != Some("debian") {
         return Ok(());
@@ -166,7 +165,7 @@ fn network_tools(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) ->
     Ok(())
 }
 
-fn kernel(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn kernel(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     const LINKS: [&str; 4] = ["vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old"];
     for item in tree.merged().entries() {
         let path = &item.entry.path;
@@ -180,7 +179,7 @@ fn kernel(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Re
     Ok(())
 }
 
-fn fstab(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn fstab(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     const PATH: &str = "etc/fstab";
     let text = tree.text(PATH)?.unwrap_or_default();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -190,7 +189,11 @@ fn fstab(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Res
     Ok(())
 }
 
-fn empty_machine_id(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn empty_machine_id(
+    tree: &Tree<'_>,
+    _: &[PathBuf],
+    objections: &mut Objections,
+) -> Result<(), Error> {
     const PATH: &str = "etc/machine-id";
     match tree.get(PATH).map(|found| &found.entry.kind) {
         Some(Kind::File { size: 0 }) => {}
@@ -200,7 +203,11 @@ fn empty_machine_id(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections)
     Ok(())
 }
 
-fn state_paths(tree: &Tree<'_>, states: &[PathBuf], objections: &mut Objections) -> io::Result<()> {
+fn state_paths(
+    tree: &Tree<'_>,
+    states: &[PathBuf],
+    objections: &mut Objections,
+) -> Result<(), Error> {
     for state in states {
         let path = state.strip_prefix("/").unwrap_or(state);
         let culprit = path.ancestors().find(|ancestor| {

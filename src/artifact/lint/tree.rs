@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::Error;
 use crate::digest::Digest;
 use crate::layer::archive::{Archive, IndexedEntry};
 use crate::layer::entry::Kind;
@@ -52,14 +53,17 @@ impl<'a> Tree<'a> {
         &self,
         path: impl AsRef<Path>,
         limit: u64,
-    ) -> io::Result<Option<Vec<u8>>> {
+    ) -> Result<Option<Vec<u8>>, Error> {
         let Some((_, content)) = self.file(path) else { return Ok(None) };
-        read(self.stack[content.layer], content.offset, content.size.min(limit)).map(Some)
+        let layer = self.stack[content.layer];
+        let bytes = read(layer, content.offset, content.size.min(limit))
+            .map_err(|source| Error::Layer { layer: layer.digest, source })?;
+        Ok(Some(bytes))
     }
 
     /// The text of the file that `path` leads to; nothing if there is no such file. Bytes that are
     /// not UTF-8 are replaced.
-    pub(super) fn text(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
+    pub(super) fn text(&self, path: impl AsRef<Path>) -> Result<Option<String>, Error> {
         let bytes = self.beginning(path, LIMIT)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }

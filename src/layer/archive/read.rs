@@ -26,11 +26,14 @@ impl Archive {
     /// Opens the archive at `path`, whose content the caller knows to have `digest`.
     ///
     /// # Errors
-    /// As [`Index::read`].
+    /// [`Error::File`], with an error of [`Index::read`] as its source.
     pub fn open(path: &Path, digest: Digest) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|source| Error::Read { offset: 0, source })?;
-        let index = Index::read(&file)?;
-        Ok(Self { digest, file, index })
+        let open = || {
+            let file = File::open(path).map_err(|source| Error::Read { offset: 0, source })?;
+            let index = Index::read(&file)?;
+            Ok(Self { digest, file, index })
+        };
+        open().map_err(|source| Error::File { path: path.to_owned(), source: Box::new(source) })
     }
 }
 
