@@ -5,6 +5,10 @@
 mod archive;
 mod error;
 mod member;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

@@ -236,7 +236,8 @@ impl Settlement<'_> {
         for (path, directory) in self.context.table.made_directories().into_iter().rev() {
             self.files.finish_directory(&path, directory.metadata).map_err(|source| {
                 let package = self.context.packages.get(directory.package);
-                let package = package.map(|package| package.label()).unwrap_or_default();
+                let package =
+                    package.map_or_else(|| "several packages".to_owned(), |one| one.label());
                 Error::Create { path: self.context.root.outside(&path), package, source }
             })?;
         }
