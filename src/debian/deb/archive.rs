@@ -48,8 +48,8 @@ pub(super) struct Part {
 
 impl Part {
     /// The member's bytes, decompressed.
-    pub fn reader(&self, file: &File) -> io::Result<Box<dyn Read>> {
-        let window = Window { file: file.try_clone()?, offset: self.offset, left: self.size };
+    pub fn reader(&self, file: File) -> io::Result<Box<dyn Read>> {
+        let window = Window { file, offset: self.offset, left: self.size };
         let packed = BufReader::with_capacity(128 * 1024, window);
         Ok(match self.compression {
             Compression::None => Box::new(packed),
@@ -65,8 +65,7 @@ impl Part {
     }
 }
 
-/// A stretch of a file. Reads by position, so that readers of one file do not disturb each
-/// other; a file that ends within the stretch is an error.
+/// A stretch of a file. A file that ends within the stretch is an error.
 struct Window {
     file: File,
     offset: u64,

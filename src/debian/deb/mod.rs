@@ -45,18 +45,18 @@ pub struct ControlFile {
 #[derive(Debug)]
 pub struct Deb {
     path: PathBuf,
-    file: File,
     data: Part,
     control: Vec<ControlFile>,
 }
 
 impl Deb {
-    /// Opens a package file and reads its control archive.
+    /// Opens a package file and reads its control archive. The file is closed again: a set may
+    /// have more packages than a process may have open files.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file =
             File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let (control, data) = archive::parts(path, &file)?;
-        let mut deb = Self { path: path.to_owned(), file, data, control: Vec::new() };
+        let mut deb = Self { path: path.to_owned(), data, control: Vec::new() };
         deb.control = deb.read_control(&control)?;
         Ok(deb)
     }
@@ -131,7 +131,9 @@ impl Deb {
         mut visit: impl FnMut(&tar::Header, &mut dyn Read) -> Result<(), E>,
     ) -> Result<(), E> {
         let wrap = |source| E::from(self.problem(part, limit, Problem::Io(source)));
-        let reader = part.reader(&self.file).map_err(wrap)?;
+        let file = File::open(&self.path)
+            .map_err(|source| E::from(Error::Read { path: self.path.clone(), source }))?;
+        let reader = part.reader(file).map_err(wrap)?;
         let reader = BufReader::with_capacity(64 * 1024, Bounded { inner: reader, left: limit });
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries().map_err(wrap)?.raw(true) {
