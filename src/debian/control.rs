@@ -147,9 +147,13 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_named() {
-        for (paragraph, line) in
-            [("Package: a\nnonsense", 2), (" leading", 1), (": empty", 1), ("A b: c", 1), ("-a: b", 1)]
-        {
+        for (paragraph, line) in [
+            ("Package: a\nnonsense", 2),
+            (" leading", 1),
+            (": empty", 1),
+            ("A b: c", 1),
+            ("-a: b", 1),
+        ] {
             let error = fields(paragraph).find_map(Result::err).unwrap();
             assert_eq!(error.line, line, "{paragraph:?}");
         }

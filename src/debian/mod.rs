@@ -14,5 +14,7 @@ pub mod relation;
 pub mod release;
 pub mod repository;
 pub mod resolve;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod unpack;
 pub mod version;

@@ -45,6 +45,8 @@ pub struct Package<'a> {
     pub size: u64,
     /// The SHA-256 of its file.
     pub sha256: Digest,
+    /// Whether the repository does not offer it any more, see [`Universe::add_departed`].
+    pub departed: bool,
     /// Whether packages of other architectures may use it (`Multi-Arch: allowed`).
     multi_arch_allowed: bool,
     priority: Priority,
@@ -118,7 +120,12 @@ impl<'a> Universe<'a> {
     ///
     /// An entry is malformed. A relation that is, is no error: the package cannot be installed
     /// then, which matters only if somebody wants it.
-    pub fn add(&mut self, repository: usize, text: &'a str, architecture: &str) -> Result<(), Error> {
+    pub fn add(
+        &mut self,
+        repository: usize,
+        text: &'a str,
+        architecture: &str,
+    ) -> Result<(), Error> {
         for paragraph in control::paragraphs(text) {
             let package = parse(paragraph, repository)?;
             if package.architecture == architecture || package.architecture == "all" {
@@ -131,7 +138,8 @@ impl<'a> Universe<'a> {
     /// Adds a package, unless its very version is there.
     fn insert(&mut self, package: Package<'a>) -> PackageId {
         let same_name = self.by_name.entry(package.name).or_default();
-        let known = same_name.iter().find(|id| self.packages[id.index()].version == package.version);
+        let known =
+            same_name.iter().find(|id| self.packages[id.index()].version == package.version);
         if let Some(&known) = known {
             return known;
         }
@@ -181,6 +189,7 @@ impl<'a> Universe<'a> {
             path,
             size,
             sha256,
+            departed: true,
             multi_arch_allowed: like.is_some_and(|like| like.multi_arch_allowed),
             priority: like.map_or(Priority::Optional, |like| like.priority),
             pre_depends: "",
@@ -206,7 +215,10 @@ impl<'a> Universe<'a> {
 
     /// All packages, in the order in which they were added.
     pub fn packages(&self) -> impl Iterator<Item = (PackageId, &Package<'a>)> {
-        self.packages.iter().enumerate().map(|(index, package)| (PackageId::from_index(index), package))
+        self.packages
+            .iter()
+            .enumerate()
+            .map(|(index, package)| (PackageId::from_index(index), package))
     }
 
     /// All versions of the package called `name`.
@@ -390,6 +402,7 @@ impl<'a> Found<'a> {
                 .sha256
                 .and_then(|digest| digest.parse().ok())
                 .ok_or_else(|| error("SHA256"))?,
+            departed: false,
             essential: self.essential == Some("yes"),
             multi_arch_allowed: self.multi_arch == Some("allowed"),
             priority: match self.priority {

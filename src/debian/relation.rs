@@ -94,11 +94,14 @@ impl Constraint<'_> {
 impl Alternative<'_> {
     /// Whether the alternative exists on `architecture`: whether `[amd64 !i386]` names it.
     pub fn applies_to(&self, architecture: &str) -> bool {
-        let matches = |word: &&str| matches_architecture(word.trim_start_matches('!'), architecture);
+        let matches =
+            |word: &&str| matches_architecture(word.trim_start_matches('!'), architecture);
         match self.architectures.first() {
             None => true,
             // The words are all negated or none is, so the first decides (deb-control(5)).
-            Some(first) if first.starts_with('!') => !self.architectures.iter().any(|word| matches(word)),
+            Some(first) if first.starts_with('!') => {
+                !self.architectures.iter().any(|word| matches(word))
+            }
             Some(_) => self.architectures.iter().any(|word| matches(word)),
         }
     }
@@ -275,7 +278,10 @@ impl<'a> Parser<'a> {
             if word.trim_start_matches('!').is_empty() {
                 return Err(self.unexpected("an architecture"));
             }
-            if architectures.first().is_some_and(|first| first.starts_with('!') != word.starts_with('!')) {
+            if architectures
+                .first()
+                .is_some_and(|first| first.starts_with('!') != word.starts_with('!'))
+            {
                 self.position = start;
                 return Err(self.error("either all architectures are negated or none is"));
             }
@@ -298,10 +304,8 @@ impl<'a> Parser<'a> {
     /// Takes ASCII bytes that satisfy `belongs`.
     fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a str {
         let rest = &self.text[self.position..];
-        let length = rest
-            .bytes()
-            .position(|byte| !byte.is_ascii() || !belongs(byte))
-            .unwrap_or(rest.len());
+        let length =
+            rest.bytes().position(|byte| !byte.is_ascii() || !belongs(byte)).unwrap_or(rest.len());
         self.position += length;
         &rest[..length]
     }
@@ -417,7 +421,7 @@ mod tests {
             ("a [amd64 !i386]", 9),
             ("a <!nocheck>", 2),
             ("a é", 2),
-            ("a (= 1é)", 5),
+            ("a (= 1é)", 6),
         ] {
             assert_eq!(parse_wanted(text).unwrap_err().column, column, "{text}");
         }

@@ -180,9 +180,7 @@ impl Release {
         };
         let date = field("date").and_then(Moment::parse_release).ok_or(Error::Field("Date"))?;
         let valid_until = match field("valid-until") {
-            Some(text) => {
-                Some(Moment::parse_release(text).ok_or(Error::Field("Valid-Until"))?)
-            }
+            Some(text) => Some(Moment::parse_release(text).ok_or(Error::Field("Valid-Until"))?),
             None => None,
         };
         Ok(Self {
@@ -288,7 +286,8 @@ fn files(value: &str) -> Result<BTreeMap<String, File>, Error> {
         let size = word()?.parse().map_err(|_| error())?;
         let path = word()?;
         let file = File { size, sha256 };
-        if words.next().is_some() || files.insert(path.to_owned(), file).is_some_and(|old| old != file)
+        if words.next().is_some()
+            || files.insert(path.to_owned(), file).is_some_and(|old| old != file)
         {
             return Err(error());
         }

@@ -186,9 +186,11 @@ impl Repository {
         let (release, digest) = self.release(transport, not_before, now)?;
         let mut indexes = Vec::new();
         for component in &self.components {
-            indexes.extend(release.indexes(&self.suite, component, architecture).map_err(
-                |source| Error::Content { repository: self.name.clone(), source },
-            )?);
+            indexes.extend(
+                release
+                    .indexes(&self.suite, component, architecture)
+                    .map_err(|source| Error::Content { repository: self.name.clone(), source })?,
+            );
         }
         let indexes = indexes
             .par_iter()
@@ -261,7 +263,8 @@ fn first_good<T>(
 
 fn check(bytes: &[u8], expected: &File) -> Result<(), AttemptError> {
     let size = bytes.len() as u64;
-    let mismatch = |found: String, expected: String| Err(AttemptError::Mismatch { found, expected });
+    let mismatch =
+        |found: String, expected: String| Err(AttemptError::Mismatch { found, expected });
     if size != expected.size {
         return mismatch(format!("it has {size} bytes"), format!("{} bytes", expected.size));
     }

@@ -181,9 +181,8 @@ fn weight(byte: Option<&u8>) -> i32 {
 
 /// Compares runs of digits by value, whatever their length.
 fn compare_number(left: &[u8], right: &[u8]) -> Ordering {
-    let significant = |digits: &'_ [u8]| {
-        digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len())
-    };
+    let significant =
+        |digits: &'_ [u8]| digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
     let left = &left[significant(left)..];
     let right = &right[significant(right)..];
     left.len().cmp(&right.len()).then_with(|| left.cmp(right))
@@ -224,7 +223,8 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_refused() {
-        for text in ["", ":1", "a:1", "-1:1", "1:", "1-", "a1", "1_0", "1 0", "1-1_0", "1é", "-1"] {
+        for text in ["", ":1", "a:1", "-1:1", "1:", "1-", "a1", "1_0", "1 0", "1-1_0", "1é", "-1"]
+        {
             assert!(text.parse::<Version>().is_err(), "{text}");
         }
         assert!("2147483648:1".parse::<Version>().is_err());

@@ -1,1 +1,23 @@
-//! lock.
+//! The lock: which file of which package makes up each image.
+//!
+//! [`resolve()`] turns the [`Wishes`] of all images into a [`Lock`], the only thing that a build
+//! may take packages from. The lock file is committed; it changes only when somebody asks for
+//! that, and [`difference`] says how.
+
+mod difference;
+mod error;
+mod file;
+mod project;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod wishes;
+
+pub use difference::{Change, difference};
+pub use error::Error;
+pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate};
+pub use project::{repository, wishes};
+pub use resolve::{Update, resolve};
+pub use wishes::{DebianSettings, Wanted, Wishes, wants_digest, wants_digests};
+
+pub use crate::debian::repository::Repository;

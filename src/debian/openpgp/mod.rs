@@ -18,9 +18,10 @@ mod cleartext;
 #[cfg(test)]
 mod tests;
 
-use std::io::BufReader;
+use std::io::{BufReader, Read as _};
 use std::time::Duration;
 
+use memchr::memmem;
 use pgp::armor::{BlockType, Dearmor};
 use pgp::composed::{Deserializable, SignedPublicKey};
 use pgp::packet::{Packet, PacketParser, Signature};
@@ -35,6 +36,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(30 * 60);
 const MOST_SIGNATURES: usize = 32;
 
 const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
+const END_CERTIFICATE: &[u8] = b"-----END PGP PUBLIC KEY BLOCK-----";
 
 /// Why a signed text or a keyring was refused.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -173,12 +175,16 @@ impl Keyring {
         if bytes.first().is_some_and(|first| first & 0x80 != 0) {
             read_certificates(BufReader::new(bytes), &mut certificates)?;
         } else {
-            let starts: Vec<usize> =
-                memchr::memmem::find_iter(bytes, BEGIN_CERTIFICATE).collect();
-            for (index, &start) in starts.iter().enumerate() {
-                let end = starts.get(index + 1).copied().unwrap_or(bytes.len());
-                let dearmor = Dearmor::new(BufReader::new(&bytes[start..end]));
-                read_certificates(BufReader::new(dearmor), &mut certificates)?;
+            // The library takes text behind a block for a part of it, so blocks are cut out.
+            let mut rest = bytes;
+            while let Some(start) = memmem::find(rest, BEGIN_CERTIFICATE) {
+                rest = &rest[start..];
+                let end = memmem::find(rest, END_CERTIFICATE).map(|end| end + END_CERTIFICATE.len());
+                let (block, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                rest = behind;
+                let block =
+                    dearmor(block).map_err(|source| Error::Keyring { source: Some(source) })?;
+                read_certificates(&block[..], &mut certificates)?;
             }
         }
         if certificates.is_empty() {
@@ -239,6 +245,13 @@ impl Keyring {
         }
         Ok(listed)
     }
+}
+
+/// The bytes in an armoured block.
+fn dearmor(block: &[u8]) -> Result<Vec<u8>, pgp::errors::Error> {
+    let mut bytes = Vec::new();
+    Dearmor::new(block).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn read_certificates<'a>(

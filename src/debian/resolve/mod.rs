@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 use super::packages::{PackageId, Universe};
 use super::relation::Relation;
+pub use suggestion::closest;
 use world::World;
 
 /// What to resolve.
@@ -107,7 +108,7 @@ fn find_missing(universe: &Universe<'_>, request: &Request<'_>) -> Result<(), Fa
             Some(missing) => Failure::NotFound {
                 wanted,
                 name: missing.name.to_owned(),
-                suggestion: suggestion::closest(missing.name, universe.names()),
+                suggestion: closest(missing.name, universe.names()),
             },
             None => {
                 let mut ids = universe.versions(first.name).to_vec();

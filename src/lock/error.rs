@@ -1,0 +1,153 @@
+//! What can go wrong with a lock.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use miette::{LabeledSpan, NamedSource, SourceSpan};
+
+use crate::debian::{packages, repository};
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// There is no lock file.
+    #[error("there is no lock file {}", path.display())]
+    #[diagnostic(help("run `imgbuild lock` and commit the file"))]
+    Absent {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The lock file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The lock file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The lock file is damaged.
+    #[error("the lock file is malformed: {message}")]
+    #[diagnostic(help(
+        "restore the file from version control, or resolve the conflict in it by taking one side \
+         whole; then run `imgbuild lock`"
+    ))]
+    Malformed {
+        /// What is wrong.
+        message: String,
+        /// The lock file.
+        #[source_code]
+        text: NamedSource<String>,
+        /// Where, if that is known.
+        #[label("here")]
+        span: Option<SourceSpan>,
+    },
+    /// The lock file is of another format.
+    #[error("{} is a lock file of version {version}, this imgbuild knows version 1", path.display())]
+    #[diagnostic(help("use the imgbuild that wrote it, or a later one"))]
+    Version {
+        /// The lock file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
+    /// An entry of a list of packages is no relation.
+    #[error("`{text}` is not a package relation: {message}")]
+    #[diagnostic(help(
+        "write the name of a package, optionally with a version and alternatives: \
+         `haproxy (>= 3.0)` or `chrony | systemd-timesyncd`"
+    ))]
+    Relation {
+        /// The entry.
+        text: String,
+        /// What is wrong.
+        message: String,
+        /// The definition.
+        #[source_code]
+        source_code: NamedSource<Arc<String>>,
+        /// Where.
+        #[label("here")]
+        span: SourceSpan,
+    },
+    /// No repository has a package.
+    #[error("image `{image}` wants `{package}`, which no repository of it has")]
+    NotFound {
+        /// The image.
+        image: String,
+        /// The package.
+        package: String,
+        /// The definition.
+        #[source_code]
+        source_code: NamedSource<Arc<String>>,
+        /// Where it is wanted.
+        #[label("no such package")]
+        span: SourceSpan,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// No repository has a version that fits.
+    #[error("image `{image}` wants `{text}`, but no version of it fits")]
+    NoVersion {
+        /// The image.
+        image: String,
+        /// The entry.
+        text: String,
+        /// The definition.
+        #[source_code]
+        source_code: NamedSource<Arc<String>>,
+        /// Where it is wanted.
+        #[label("no such version")]
+        span: SourceSpan,
+        /// The versions that there are.
+        #[help]
+        help: String,
+    },
+    /// The wishes contradict each other.
+    #[error("image `{image}` cannot have all packages that it wants\n{explanation}")]
+    Unsatisfiable {
+        /// The image.
+        image: String,
+        /// Who needs what and conflicts with whom.
+        explanation: String,
+        /// The definition with the first of the wishes.
+        #[source_code]
+        source_code: Option<NamedSource<Arc<String>>>,
+        /// The wishes in that file that take part.
+        #[label(collection)]
+        labels: Vec<LabeledSpan>,
+    },
+    /// A package to update is nowhere.
+    #[error("`{package}` is in no image of the lock")]
+    NotLocked {
+        /// The package.
+        package: String,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// A repository cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Repository(#[from] repository::Error),
+    /// An index of packages has no sense.
+    #[error("the repository `{repository}`")]
+    Packages {
+        /// The repository.
+        repository: String,
+        /// What is wrong.
+        #[source]
+        #[diagnostic_source]
+        source: packages::Error,
+    },
+}

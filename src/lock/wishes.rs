@@ -1,0 +1,89 @@
+//! What images ask for, as the definitions say it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use miette::{NamedSource, SourceSpan};
+
+use crate::debian::repository::Repository;
+use crate::digest::{Digest, Hasher};
+
+/// The wishes of one image.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Its name.
+    pub image: String,
+    /// The image that it extends.
+    pub parent: Option<String>,
+    /// The packages that it wants, in the order in which they are written.
+    pub relations: Vec<Wanted>,
+    /// Whether it wants every package that is `Essential: yes`, too.
+    pub essential: bool,
+    /// The names of packages that neither it nor an image above it may have.
+    pub exclude: Vec<String>,
+    /// Where packages come from: the settings of the image at the root of the stack.
+    pub debian: DebianSettings,
+}
+
+/// One entry of a list of packages: `haproxy (>= 3.0)`.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The relation.
+    pub text: String,
+    /// The file in which it is written.
+    pub source: NamedSource<Arc<String>>,
+    /// Where in the file, with or without the quotation marks.
+    pub span: SourceSpan,
+}
+
+/// Where the packages of a stack of images come from.
+#[derive(Clone, Debug)]
+pub struct DebianSettings {
+    /// Their architecture, as Debian calls it: `amd64`.
+    pub architecture: String,
+    /// The repositories. Of a version that several offer, the first's file is taken.
+    pub repositories: Vec<Repository>,
+}
+
+/// The digest of everything that decides which packages an image gets, but for what the
+/// repositories offer: as long as it stays the same, so does the image's part of the lock.
+///
+/// URLs do not count. An archive may move, and the files are known by their hashes.
+pub fn wants_digest(wishes: &Wishes, parent: Option<Digest>) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field("imgbuild wants 1");
+    hasher.field(parent.map_or_else(String::new, |parent| parent.to_string()));
+    hasher.field([u8::from(wishes.essential)]);
+    let mut list = |items: &mut dyn Iterator<Item = &str>| {
+        let items: Vec<&str> = items.collect();
+        hasher.field((items.len() as u64).to_le_bytes());
+        for item in items {
+            hasher.field(item);
+        }
+    };
+    list(&mut wishes.relations.iter().map(|wanted| wanted.text.trim()));
+    let mut exclude: Vec<&str> = wishes.exclude.iter().map(String::as_str).collect();
+    exclude.sort_unstable();
+    list(&mut exclude.into_iter());
+    list(&mut std::iter::once(wishes.debian.architecture.as_str()));
+    for repository in &wishes.debian.repositories {
+        list(&mut [repository.name.as_str(), repository.suite.as_str()].into_iter());
+        list(&mut repository.components.iter().map(String::as_str));
+        list(&mut repository.signed_by.iter().map(String::as_str));
+    }
+    hasher.finish()
+}
+
+/// The digest of each of `wishes` by the name of its image.
+///
+/// # Panics
+///
+/// If a parent is absent or comes after its child.
+pub fn wants_digests(wishes: &[Wishes]) -> BTreeMap<&str, Digest> {
+    let mut digests = BTreeMap::new();
+    for image in wishes {
+        let parent = image.parent.as_deref().map(|parent| digests[parent]);
+        digests.insert(image.image.as_str(), wants_digest(image, parent));
+    }
+    digests
+}
