@@ -179,9 +179,9 @@ impl Stanza {
                 },
             }
         }
+        let known = FIELDS.iter().chain(&FOREIGN);
         for (name, value) in self.fields.iter().filter(|_| others) {
-            let is = |known: &&str| known.eq_ignore_ascii_case(name);
-            if !FIELDS.iter().any(|known| is(&known)) && !FOREIGN.iter().any(|known| is(&known)) {
+            if !known.clone().any(|known| known.eq_ignore_ascii_case(name)) {
                 _ = writeln!(text, "{name}: {value}");
             }
         }

@@ -167,16 +167,16 @@ fn control_file(member: Member, content: &mut dyn Read) -> Result<Option<Control
         Problem::Refused(Refusal { member: name.clone(), problem: problem.to_owned() })
     };
     match member.kind {
-        MemberKind::Directory if name == "." => return Ok(None),
+        MemberKind::Directory if name == "." => Ok(None),
         MemberKind::File { .. } if name.contains('/') => {
-            return Err(refuse("control archives have no subdirectories"));
+            Err(refuse("control archives have no subdirectories"))
         }
-        MemberKind::File { .. } if name.contains('.') => return Ok(None),
+        MemberKind::File { .. } if name.contains('.') => Ok(None),
         MemberKind::File { .. } if name.len() > CONTROL_NAME_LIMIT => {
-            return Err(refuse("its name is too long for a control file"));
+            Err(refuse("its name is too long for a control file"))
         }
         MemberKind::File { .. } if !name.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            return Err(refuse("its name is not plain text"));
+            Err(refuse("its name is not plain text"))
         }
         MemberKind::File { size } => {
             let mut bytes = Vec::new();

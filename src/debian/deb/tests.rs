@@ -117,7 +117,8 @@ fn an_archive_that_expands_without_end_is_refused() {
 #[test]
 fn the_order_of_members_is_that_of_deb_5() {
     let archive = tar(&package().control);
-    let cases: [(&str, &[(&str, &[u8])]); 6] = [
+    type Members<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: [(&str, Members<'_>); 6] = [
         ("no version", &[("control.tar", &archive), ("data.tar", &archive)]),
         ("version 3", &[("debian-binary", b"3.0\n"), ("control.tar", &archive)]),
         ("data first", &[("debian-binary", b"2.0\n"), ("data.tar", &archive)]),
