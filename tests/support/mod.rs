@@ -1,6 +1,3 @@
-//! What several integration tests share. Each test binary uses only a part of it.
-#![allow(dead_code)]
+//! What several tests share.
 
-pub mod bench;
-pub mod disk;
-pub mod http;
+pub mod template;

@@ -1,7 +1,7 @@
 //! Which packages of a batch ship which path, noted by many threads at a time.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 
@@ -132,16 +132,13 @@ impl Table {
         })
     }
 
-    /// The paths that several packages claim, with these packages in order.
-    pub fn contested(&self) -> BTreeMap<MemberPath, Vec<usize>> {
-        self.collect(|claims| match claims {
-            Claims::Others(packages) if packages.len() > 1 => {
-                let mut packages = packages.clone();
-                packages.sort_unstable();
-                Some(packages)
-            }
+    /// The paths that several packages claim.
+    pub fn contested(&self) -> BTreeSet<MemberPath> {
+        let contested = self.collect(|claims| match claims {
+            Claims::Others(packages) if packages.len() > 1 => Some(()),
             _ => None,
-        })
+        });
+        contested.into_keys().collect()
     }
 
     fn collect<T>(&self, pick: impl Fn(&Claims) -> Option<T>) -> BTreeMap<MemberPath, T> {

@@ -21,8 +21,9 @@ use crate::debian::database::root::{Root, ignore_absent, split, timestamps};
 const MOST_LINKS: usize = 40;
 /// Bytes that are read and written at a time.
 const CHUNK: usize = 128 * 1024;
-/// Directories that one package keeps open at a time.
-const MOST_DIRECTORIES: usize = 256;
+/// Directories that one thread keeps open at a time. An archive stays in a directory for many
+/// members, so few are enough, and a machine may have many threads.
+const MOST_DIRECTORIES: usize = 32;
 /// What dpkg appends to the name of a file that is not yet in its place.
 pub(super) const NEW: &[u8] = b".dpkg-new";
 

@@ -39,3 +39,6 @@ mod settle;
 pub use error::Error;
 pub use install::{Installation, Maintainer, Runner, install};
 pub use package::Package;
+
+#[cfg(test)]
+mod tests;
