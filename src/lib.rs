@@ -5,6 +5,8 @@
 //! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`].
 
 pub mod artifact;
+pub mod build;
+pub mod cli;
 pub mod debian;
 pub mod definition;
 pub mod digest;

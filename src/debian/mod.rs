@@ -5,7 +5,9 @@
 //! [`repository::Transport`]; everything that comes from it is verified before it is parsed.
 
 pub mod control;
+pub mod database;
 pub mod date;
+pub mod deb;
 pub mod openpgp;
 pub mod packages;
 pub mod relation;
@@ -14,4 +16,5 @@ pub mod repository;
 pub mod resolve;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unpack;
 pub mod version;

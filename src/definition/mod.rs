@@ -1,1 +1,48 @@
-//! definition.
+//! Definitions, overlays, and what they say together: the [`Plan`] of one role at one site.
+//!
+//! A project is a directory with `images/NAME/image.toml` (one definition each) and
+//! `overlays/SITE/overlay.toml` (values and nodes of one site). [`Project::load`] reads all of
+//! them, [`Project::plan`] settles every value for one role. Both are pure functions of the
+//! files: no network, no clock, no environment.
+//!
+//! The files are read through a small reader of our own over `toml`'s parsed document instead of
+//! `serde`: every key and value keeps its place in the file, so that whatever is wrong, at any
+//! depth and in values whose type another file declares, is shown underlined where it stands.
+
+mod account;
+mod debian;
+mod document;
+mod error;
+mod image;
+pub mod lint;
+mod name;
+mod overlay;
+mod parameter;
+mod place;
+mod plan;
+mod project;
+mod stack;
+mod suggest;
+mod value;
+
+pub use account::Accounts;
+pub use debian::{Debian, Keyring, Repository};
+pub use error::{Error, Located, Problem, Result};
+pub use image::{
+    Check, FileRule, Group, Health, Image, Packages, Relation, Run, Secret, State, User,
+};
+pub use name::{
+    AbsolutePath, Account, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
+    PackageName, ParameterName, SiteName, UnitName, Version,
+};
+pub use overlay::{Node, Overlay};
+pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
+pub use place::{Place, Source};
+pub(crate) use place::{read_text, refuse_links};
+pub use plan::{Layer, Plan, Site};
+pub use project::Project;
+pub use stack::Setting;
+pub(crate) use suggest::did_you_mean;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,3 +1,10 @@
 //! The difference that one build step makes to a file tree.
 
+pub mod accounts;
+pub mod archive;
 pub mod entry;
+pub mod index;
+pub mod lay;
+pub mod normalise;
+pub mod tree;
+pub mod worker;

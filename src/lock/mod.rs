@@ -7,6 +7,7 @@
 mod difference;
 mod error;
 mod file;
+mod project;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod wishes;
 pub use difference::{Change, difference};
 pub use error::Error;
 pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate};
+pub use project::{repository, wishes};
 pub use resolve::{Update, resolve};
 pub use wishes::{DebianSettings, Wanted, Wishes, wants_digest, wants_digests};
 

@@ -1,0 +1,114 @@
+//! Why a build failed.
+
+use std::path::PathBuf;
+
+use crate::layer::worker::Failure;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// A script of a package, a command of a definition, or the sandbox's work itself failed.
+    #[error("cannot {action}: {}{}", chain.join(": "), shown(output))]
+    Step {
+        /// What was being done: `build the packages layer of haproxy`.
+        action: String,
+        /// What failed, then why.
+        chain: Vec<String>,
+        /// The last lines of output.
+        output: String,
+        /// What to do.
+        #[help]
+        help: Option<String>,
+    },
+    /// A daemon refuses its configuration.
+    #[error("{command} refuses the configuration of {image}{}{}", shown(output), places(templates))]
+    Check {
+        /// The role's definition.
+        image: String,
+        /// The check.
+        command: String,
+        /// What it wrote.
+        output: String,
+        /// Where the lines that it complains of come from.
+        templates: Vec<String>,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// A rendered file cannot be put where it is to go.
+    #[error("{}: cannot become /{}: {reason}", source_path.display(), path.display())]
+    Place {
+        /// The file or template in the project.
+        source_path: PathBuf,
+        /// Where it is to go.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// The finished image holds what no image may hold.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lint(#[from] crate::artifact::lint::Error),
+    /// The artifact cannot be named.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Name(#[from] crate::artifact::name::NameError),
+    /// The sandbox.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
+    /// The store.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] crate::store::Error),
+    /// A download.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] crate::fetch::Error),
+    /// The template.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Template(#[from] crate::artifact::template::Error),
+    /// A layer's archive.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Archive(#[from] crate::layer::archive::Error),
+    /// A file of the host.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn shown(output: &str) -> String {
+    let indented = output.trim_end().lines().map(|line| format!("\n  │ {line}"));
+    indented.collect()
+}
+
+fn places(templates: &[String]) -> String {
+    templates.iter().map(|place| format!("\n  from {place}")).collect()
+}
+
+impl Error {
+    pub(super) fn from_failure(
+        action: impl Into<String>,
+        failure: Failure,
+        help: Option<String>,
+    ) -> Self {
+        Self::Step {
+            action: action.into(),
+            chain: failure.chain,
+            output: failure.output,
+            help: help.or(failure.help),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Remembers how the last build of a role at a site went, for `imgbuild explain`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Builder, Change, Error, Inputs, Layer, LayerKind, LockedPlan};
+use crate::digest::{Digest, Hasher};
+use crate::store::{KeyKind, Store};
+
+const HISTORY: KeyKind = KeyKind::new("history");
+
+/// A layer as the last build had it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Past {
+    /// The definition that it comes from.
+    pub image: String,
+    /// What it is made by.
+    pub kind: LayerKind,
+    /// What it was made of.
+    pub inputs: Inputs,
+    /// Its name.
+    pub digest: Digest,
+    /// Bytes of its archive.
+    pub size: u64,
+    /// Paths that it changes.
+    pub entries: u64,
+    /// How long it took to build, whenever that was.
+    pub seconds: f64,
+    /// Whether the last build found it in the store.
+    pub reused: bool,
+    /// What had changed since the build before, if there was one.
+    pub reasons: Option<Vec<Change>>,
+}
+
+/// The last build of `plan`, base first.
+pub fn last_build(store: &Store, plan: &LockedPlan) -> Option<Vec<Past>> {
+    store.get_key(HISTORY, &key(plan))
+}
+
+impl Builder<'_> {
+    pub(super) fn remember(&self, plan: &LockedPlan, layers: &[Layer]) -> Result<(), Error> {
+        let before = last_build(self.store, plan);
+        let past: Vec<Past> = layers.iter().map(|layer| past(layer, before.as_deref())).collect();
+        self.store.put_key(HISTORY, &key(plan), &past)?;
+        Ok(())
+    }
+}
+
+fn past(layer: &Layer, before: Option<&[Past]>) -> Past {
+    let mut same_place = before.into_iter().flatten();
+    let before = same_place.find(|past| past.image == layer.image && past.kind == layer.kind);
+    Past {
+        image: layer.image.clone(),
+        kind: layer.kind,
+        inputs: layer.inputs.clone(),
+        digest: layer.record.digest,
+        size: layer.record.size,
+        entries: layer.record.entries,
+        seconds: layer.record.seconds,
+        reused: layer.reused,
+        reasons: before.map(|before| layer.inputs.changes_since(&before.inputs)),
+    }
+}
+
+fn key(plan: &LockedPlan) -> Digest {
+    let mut hasher = Hasher::new();
+    let root = std::path::absolute(&plan.root).unwrap_or_else(|_| plan.root.clone());
+    hasher.field(root.as_os_str().as_encoded_bytes());
+    hasher.field(plan.role());
+    hasher.field(plan.plan.site.as_ref().map_or("", |site| site.name.as_str()));
+    hasher.finish()
+}

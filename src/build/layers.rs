@@ -1,0 +1,275 @@
+//! From a locked plan to the layers of its stack.
+
+use std::time::Instant;
+
+use super::session::{Session, log_path};
+use super::{
+    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan, files,
+};
+use crate::digest::Digest;
+use crate::fetch::Request as Download;
+use crate::layer::lay::Extent;
+use crate::layer::worker::{Answer, Built, Output, PackageFile, Packages, Request, Run};
+use crate::progress::Step;
+use crate::render::RenderedLayer;
+
+/// Unpacked packages take about this many times the bytes of their archives.
+const EXPANSION: u64 = 5;
+
+/// Downloads at a time. They wait for the mirror more than for a processor.
+const DOWNLOADS: usize = 8;
+
+impl Builder<'_> {
+    /// Builds whatever layer of `plan` is not in the store. `ready` is called with each layer as soon as
+    /// it is there, in order.
+    ///
+    /// # Errors
+    /// When a download, a script or a rendered file fails.
+    pub fn layers(
+        &self,
+        plan: &LockedPlan,
+        ready: &dyn Fn(&Layer),
+    ) -> Result<(Vec<Layer>, BuiltTree<'_, '_>), Error> {
+        let bytes: u64 = plan.packages().map(|package| package.package.size).sum();
+        let mut session = Session::new(self, Extent::Whole, bytes * EXPANSION);
+        let mut layers: Vec<Layer> = Vec::new();
+        for (position, image) in plan.images.iter().enumerate() {
+            if !image.packages.is_empty() {
+                let rest = &plan.images[position..];
+                let layer = self.packages_layer(image, rest, &layers, &mut session)?;
+                ready(&layer);
+                layers.push(layer);
+            }
+            if !image.commands.is_empty() {
+                let layer = self.run_layer(image, &layers, &mut session)?;
+                ready(&layer);
+                layers.push(layer);
+            }
+        }
+        for rendered in plan.rendered.iter().filter(|rendered| !rendered.entries.is_empty()) {
+            let layer = self.files_layer(rendered, &layers)?;
+            ready(&layer);
+            layers.push(layer);
+        }
+        Ok((layers, BuiltTree { session }))
+    }
+
+    /// The layer of `inputs`: from the store, or made by `make`, once even when several builds want it.
+    fn layer(
+        &self,
+        image: &str,
+        kind: LayerKind,
+        inputs: Inputs,
+        make: impl FnOnce(&Step<'_>) -> Result<LayerRecord, Error>,
+    ) -> Result<Layer, Error> {
+        let key = inputs.key();
+        let found = |record: LayerRecord, inputs: Inputs, reused| {
+            let blob = self.store.blob(&record.digest)?;
+            let archive = blob.path().to_owned();
+            Some(Layer { image: image.to_owned(), kind, inputs, record, archive, reused })
+        };
+        if let Some(layer) =
+            self.store.get_key(LAYER, &key).and_then(|record| found(record, inputs.clone(), true))
+        {
+            return Ok(layer);
+        }
+        let _lock = self.store.lock_key(LAYER, &key)?;
+        if let Some(layer) =
+            self.store.get_key(LAYER, &key).and_then(|record| found(record, inputs.clone(), true))
+        {
+            return Ok(layer);
+        }
+        let step = Step::start(self.progress, format!("{image} {}", kind.name()), None);
+        let record = make(&step)?;
+        self.store.put_key(LAYER, &key, &record)?;
+        step.finish(format!("{} paths in {:.1} s", record.entries, record.seconds));
+        found(record, inputs, false).ok_or_else(|| Error::Step {
+            action: format!("find the {} layer of {image} again", kind.name()),
+            chain: vec!["it was deleted from the store while it was in use".to_owned()],
+            output: String::new(),
+            help: Some("build again, and do not delete files of the store by hand".to_owned()),
+        })
+    }
+
+    fn packages_layer(
+        &self,
+        image: &LockedImage,
+        rest: &[LockedImage],
+        below: &[Layer],
+        session: &mut Session<'_, '_>,
+    ) -> Result<Layer, Error> {
+        let inputs = packages_inputs(image, top(below));
+        self.layer(&image.name, LayerKind::Packages, inputs, |_step| {
+            let packages = self.fetch(image, rest)?;
+            let started = Instant::now();
+            let request = Request::Packages(Packages {
+                packages,
+                users: image.users.clone(),
+                groups: image.groups.clone(),
+                threads: self.threads,
+                layer: self.output(image, LayerKind::Packages, below)?,
+            });
+            let built = self.built(session, below, &request, &image.name, LayerKind::Packages)?;
+            Ok(record(built, started))
+        })
+    }
+
+    fn run_layer(
+        &self,
+        image: &LockedImage,
+        below: &[Layer],
+        session: &mut Session<'_, '_>,
+    ) -> Result<Layer, Error> {
+        let inputs = run_inputs(image, top(below));
+        self.layer(&image.name, LayerKind::Run, inputs, |_step| {
+            let started = Instant::now();
+            let request = Request::Run(Run {
+                commands: image.commands.clone(),
+                layer: self.output(image, LayerKind::Run, below)?,
+            });
+            let built = self.built(session, below, &request, &image.name, LayerKind::Run)?;
+            Ok(record(built, started))
+        })
+    }
+
+    fn files_layer(&self, rendered: &RenderedLayer, below: &[Layer]) -> Result<Layer, Error> {
+        if below.is_empty() {
+            return Err(Error::Step {
+                action: format!("render the files of {}", rendered.image),
+                chain: vec!["the stack installs no packages".to_owned()],
+                output: String::new(),
+                help: Some("give the root definition [packages]".to_owned()),
+            });
+        }
+        let inputs = files::inputs(rendered, top(below));
+        self.layer(&rendered.image, LayerKind::Files, inputs, |_step| {
+            files::build(self, rendered, below)
+        })
+    }
+
+    /// Gets the packages of `image`. Those of the definitions above it come along: they will be
+    /// needed next, and the mirror is asked for all of them at once.
+    fn fetch(&self, image: &LockedImage, rest: &[LockedImage]) -> Result<Vec<PackageFile>, Error> {
+        let requests: Vec<Download> = rest
+            .iter()
+            .flat_map(|image| &image.packages)
+            .map(|pinned| Download {
+                label: format!("{} {}", pinned.package.name, pinned.package.version),
+                urls: pinned.urls.clone(),
+                digest: pinned.package.sha256,
+                size: pinned.package.size,
+            })
+            .collect();
+        let verified =
+            self.fetcher.download(&requests, self.downloads, DOWNLOADS, self.progress)?;
+        let own = image.packages.iter().zip(verified);
+        Ok(own
+            .map(|(pinned, file)| PackageFile {
+                path: file.path().to_owned(),
+                name: pinned.package.name.clone(),
+                version: pinned.package.version.clone(),
+                architecture: pinned.package.architecture.clone(),
+            })
+            .collect())
+    }
+
+    fn output(
+        &self,
+        image: &LockedImage,
+        kind: LayerKind,
+        below: &[Layer],
+    ) -> Result<Output, Error> {
+        let store = self.store.root().to_owned();
+        let log = log_path(&store, &image.name, kind.name()).map_err(|source| Error::Io {
+            action: "create the log in",
+            path: store.clone(),
+            source,
+        })?;
+        let epoch = below.last().map_or(0, |layer| layer.record.epoch);
+        Ok(Output { store, log, state: image.state.clone(), epoch })
+    }
+
+    fn built(
+        &self,
+        session: &mut Session<'_, '_>,
+        below: &[Layer],
+        request: &Request,
+        image: &str,
+        kind: LayerKind,
+    ) -> Result<Built, Error> {
+        let action = format!("build the {} layer of {image}", kind.name());
+        match session.request(below, request, &format!("{image} {}", kind.name()))? {
+            Answer::Built(built) => {
+                session.built_one();
+                Ok(built)
+            }
+            Answer::Failed(failure) => {
+                if self.debug_shell {
+                    let epoch = below.last().map_or(0, |layer| layer.record.epoch);
+                    session.send(&Request::Shell { epoch }, "")?;
+                }
+                let log = log_path(self.store.root(), image, kind.name()).ok();
+                let log = log.map(|path| path.display().to_string()).unwrap_or_default();
+                let help = failure.command.is_some().then(|| {
+                    format!(
+                        "the whole log is {log}\nfor a shell in the tree at this very point: \
+                         imgbuild build {} --debug-shell",
+                        self.role
+                    )
+                });
+                Err(Error::from_failure(action, failure, help))
+            }
+            _ => Err(crate::sandbox::Error::Protocol("not an answer to this".to_owned()).into()),
+        }
+    }
+}
+
+/// The tree that was built in, which checks can go on using.
+pub struct BuiltTree<'a, 'b> {
+    pub(super) session: Session<'a, 'b>,
+}
+
+pub(super) fn packages_inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
+    let mut inputs = Inputs::new(LayerKind::Packages.name(), below);
+    for pinned in &image.packages {
+        inputs.add(format!("package {}", pinned.package.name), pinned.input());
+    }
+    for user in &image.users {
+        let value =
+            format!("{} {} {} {} {}", user.uid, user.gid, user.home, user.shell, user.comment);
+        inputs.add(format!("user {}", user.name), value);
+    }
+    for group in &image.groups {
+        inputs.add(format!("group {}", group.name), group.gid.to_string());
+    }
+    for path in &image.state {
+        inputs.add(format!("volume /{}", path.display()), "");
+    }
+    inputs
+}
+
+pub(super) fn run_inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
+    let mut inputs = Inputs::new(LayerKind::Run.name(), below);
+    for (number, command) in image.commands.iter().enumerate() {
+        inputs.add(format!("command {number:03}"), command.join("\0"));
+    }
+    for path in &image.state {
+        inputs.add(format!("volume /{}", path.display()), "");
+    }
+    inputs
+}
+
+fn top(layers: &[Layer]) -> Option<&Digest> {
+    layers.last().map(|layer| &layer.record.digest)
+}
+
+fn record(built: Built, started: Instant) -> LayerRecord {
+    LayerRecord {
+        digest: built.digest,
+        size: built.size,
+        entries: built.entries,
+        epoch: built.epoch,
+        accounts: built.accounts,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}

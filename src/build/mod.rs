@@ -1,0 +1,95 @@
+//! Builds a locked plan: layer by layer, then the checks of the role's own daemons, then the artifact.
+//!
+//! Layers of packages and commands come first, from the base up; then the rendered files of all
+//! definitions, also from the base up. So no value of a site ever invalidates a packages layer. A layer is
+//! known by the digest of its [`Inputs`], which hold the digest of the layer below: where
+//! the record of that key is in the store, the layer is reused.
+
+mod artifact;
+mod checks;
+mod error;
+mod files;
+mod history;
+mod inputs;
+mod layers;
+mod manifest;
+mod pending;
+mod plan;
+mod session;
+mod verify;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use artifact::Artifact;
+pub use error::Error;
+pub use history::{Past, last_build};
+pub use inputs::{Change, Inputs};
+pub use pending::{Pending, pending};
+pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
+pub use verify::{Difference, Verification};
+
+pub use crate::artifact::manifest::LayerKind;
+use crate::digest::Digest;
+use crate::fetch::Fetcher;
+use crate::layer::worker::Accounts;
+use crate::progress::Progress;
+use crate::store::{KeyKind, Store};
+
+/// Records of layers by the digest of their inputs.
+pub const LAYER: KeyKind = KeyKind::new("layer");
+
+/// What the store remembers of a layer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The layer's name: the digest of its archive.
+    pub digest: Digest,
+    /// Bytes of its archive.
+    pub size: u64,
+    /// Paths that it changes.
+    pub entries: u64,
+    /// No file up to here is younger, in seconds since 1970.
+    pub epoch: u64,
+    /// Users and groups of the tree up to here.
+    pub accounts: Accounts,
+    /// How long it took to build.
+    pub seconds: f64,
+}
+
+/// A layer of a stack, in the store.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The definition that it comes from.
+    pub image: String,
+    /// What it is made by.
+    pub kind: LayerKind,
+    /// Its key's inputs.
+    pub inputs: Inputs,
+    /// What the store remembers.
+    pub record: LayerRecord,
+    /// Its archive.
+    pub archive: PathBuf,
+    /// Whether it was there already.
+    pub reused: bool,
+}
+
+/// Builds layers and artifacts in a store.
+pub struct Builder<'a> {
+    /// Where layers are looked up and put.
+    pub store: &'a Store,
+    /// Where downloads are kept. Another store when building everything again to compare.
+    pub downloads: &'a Store,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// Gets what is not there.
+    pub fetcher: &'a Fetcher,
+    /// The role being built, for messages.
+    pub role: String,
+    /// Imgbuild itself, which is executed again as the sandbox.
+    pub executable: PathBuf,
+    /// Threads for each image.
+    pub threads: usize,
+    /// Whether to open a shell in the tree when a script fails.
+    pub debug_shell: bool,
+}

@@ -1,0 +1,155 @@
+//! A plan whose every input is pinned. Nothing else can be built: the only way to a [`LockedPlan`] is
+//! through a lock that agrees with the definitions.
+
+use std::path::PathBuf;
+
+use crate::definition::{AbsolutePath, Image, Plan};
+use crate::layer::accounts::{Group, User};
+use crate::lock::{self, Lock, LockedPackage};
+use crate::render::RenderedLayer;
+
+/// A package with everything needed to get and to trust it.
+#[derive(Clone, Debug)]
+pub struct PinnedPackage {
+    /// The entry of the lock.
+    pub package: LockedPackage,
+    /// Where to get it, in order of preference.
+    pub urls: Vec<String>,
+}
+
+impl PinnedPackage {
+    /// The value of this package among a layer's inputs.
+    pub fn input(&self) -> String {
+        let LockedPackage { version, architecture, sha256, .. } = &self.package;
+        format!("{version} {architecture} {sha256}")
+    }
+}
+
+/// One definition of the stack with what is pinned for it.
+#[derive(Clone, Debug)]
+pub struct LockedImage {
+    /// The definition's name.
+    pub name: String,
+    /// What its packages layer installs.
+    pub packages: Vec<PinnedPackage>,
+    /// The accounts that it makes.
+    pub users: Vec<User>,
+    /// The groups that it makes.
+    pub groups: Vec<Group>,
+    /// The commands that it runs.
+    pub commands: Vec<Vec<String>>,
+    /// The root directories of state volumes, relative to the root, of it and of those below it.
+    pub state: Vec<PathBuf>,
+}
+
+/// A command that must succeed in the finished tree.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The definition that asks for it.
+    pub image: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Rendered files that it reads.
+    pub covers: Vec<PathBuf>,
+}
+
+/// Everything that decides what a role becomes.
+pub struct LockedPlan {
+    /// The project's directory.
+    pub root: PathBuf,
+    /// The plan of the definitions.
+    pub plan: Plan,
+    /// The stack, base first.
+    pub images: Vec<LockedImage>,
+    /// The rendered files, base first.
+    pub rendered: Vec<RenderedLayer>,
+    /// The checks, base first.
+    pub checks: Vec<Check>,
+    /// Packages that did not come from where the lock says.
+    pub unpinned: Vec<String>,
+}
+
+impl LockedPlan {
+    /// Joins a plan with the lock. The caller has made sure that the lock is up to date
+    /// ([`Lock::check`]), which is what makes an image that is missing from it impossible.
+    pub fn new(
+        root: PathBuf,
+        plan: Plan,
+        stack: &[&Image],
+        lock: &Lock,
+        rendered: Vec<RenderedLayer>,
+    ) -> Self {
+        let relative = |path: &AbsolutePath| path.relative().to_owned();
+        let mut state = Vec::new();
+        let images = plan.layers.iter().zip(stack).map(|(layer, image)| {
+            state.extend(image.states.iter().map(|volume| relative(&volume.path)));
+            let locked = lock.images.get(layer.image.as_str());
+            let packages = locked.map(|image| image.packages.as_slice()).unwrap_or_default();
+            LockedImage {
+                name: layer.image.to_string(),
+                packages: packages.iter().map(|package| pin(package, &plan, lock)).collect(),
+                users: users(layer),
+                groups: groups(layer),
+                commands: layer.runs.iter().map(|run| run.command.clone()).collect(),
+                state: state.clone(),
+            }
+        });
+        let images = images.collect();
+        Self {
+            root,
+            images,
+            rendered,
+            checks: stack.iter().flat_map(|image| checks(image)).collect(),
+            unpinned: Vec::new(),
+            plan,
+        }
+    }
+
+    /// All packages of the stack.
+    pub fn packages(&self) -> impl Iterator<Item = &PinnedPackage> {
+        self.images.iter().flat_map(|image| &image.packages)
+    }
+
+    /// The root directories of all state volumes, relative to the root.
+    pub fn state(&self) -> &[PathBuf] {
+        self.images.last().map(|image| image.state.as_slice()).unwrap_or_default()
+    }
+
+    /// The role's name.
+    pub fn role(&self) -> &str {
+        self.plan.role.as_str()
+    }
+}
+
+fn checks(image: &Image) -> impl Iterator<Item = Check> {
+    image.checks.iter().map(|check| Check {
+        image: image.name.to_string(),
+        command: check.command.clone(),
+        covers: check.covers.iter().map(|(path, _)| path.relative().to_owned()).collect(),
+    })
+}
+
+fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {
+    let repository =
+        plan.debian.repositories.iter().find(|repository| repository.name == package.repository);
+    let urls =
+        repository.map(|repository| package.urls(&lock::repository(repository), &lock.snapshot));
+    PinnedPackage { package: package.clone(), urls: urls.unwrap_or_default() }
+}
+
+fn users(layer: &crate::definition::Layer) -> Vec<User> {
+    let user = |(name, user): (&crate::definition::Account, &crate::definition::User)| User {
+        name: name.to_string(),
+        uid: user.uid,
+        gid: user.gid,
+        home: user.home.to_string(),
+        shell: user.shell.to_string(),
+        comment: user.comment.clone(),
+    };
+    layer.accounts.users.iter().map(user).collect()
+}
+
+fn groups(layer: &crate::definition::Layer) -> Vec<Group> {
+    let groups = layer.accounts.groups.iter();
+    groups.map(|(name, gid)| Group { name: name.to_string(), gid: *gid }).collect()
+}

@@ -1,0 +1,208 @@
+//! `imgbuild build`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use miette::{IntoDiagnostic, Report, Result, WrapErr};
+
+use serde::Serialize;
+
+use super::VERIFICATION_FAILED;
+use super::context::{Context, bytes, shown};
+use crate::build::{Artifact, Builder, Difference};
+use crate::definition::Project;
+use crate::digest::Digest;
+use crate::fetch::Fetcher;
+use crate::lock::Lock;
+use crate::store::Store;
+
+/// Paths of a layer that are named before the rest is only counted.
+const SHOWN: usize = 20;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The roles to build
+    #[arg(required_unless_present = "all", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// Build every role of the project
+    #[arg(long, conflicts_with = "roles")]
+    all: bool,
+    /// Bake in the values and nodes of this site
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
+    /// Where artifacts go
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: PathBuf,
+    /// Threads, and roles built at a time [default: the number of processors]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<std::num::NonZeroUsize>,
+    /// Build everything again from nothing and compare with what the store has
+    #[arg(long)]
+    check: bool,
+    /// When a script fails, open a shell in the tree at that very point
+    #[arg(long)]
+    debug_shell: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let project = context.project()?;
+    context.refuse_secrets(&project)?;
+    let lock = context.current_lock(&project)?;
+    let store = context.store()?;
+    let roles = match arguments.all {
+        true => project.roles().map(|image| image.name.to_string()).collect(),
+        false => arguments.roles.clone(),
+    };
+    let build = Build {
+        context,
+        arguments,
+        project: &project,
+        lock: &lock,
+        store: &store,
+        fetcher: context.fetcher(),
+        executable: std::env::current_exe()
+            .into_diagnostic()
+            .wrap_err("cannot find imgbuild's own executable")?,
+        jobs: arguments.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into),
+    };
+    build.all(&roles)
+}
+
+struct Build<'a> {
+    context: &'a Context,
+    arguments: &'a Arguments,
+    project: &'a Project,
+    lock: &'a Lock,
+    store: &'a Store,
+    fetcher: Fetcher,
+    executable: PathBuf,
+    jobs: usize,
+}
+
+impl Build<'_> {
+    /// Builds `roles`, as many at a time as there are jobs. Shared layers are built once: whoever comes
+    /// second waits for them.
+    fn all(&self, roles: &[String]) -> Result<ExitCode> {
+        let next = AtomicUsize::new(0);
+        let outcomes = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..self.jobs.min(roles.len()) {
+                scope.spawn(|| {
+                    while let Some(role) = roles.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let outcome = self.one(role);
+                        if let Ok(mut outcomes) = outcomes.lock() {
+                            outcomes.push((role.clone(), outcome));
+                        }
+                    }
+                });
+            }
+        });
+        let mut outcomes = outcomes.into_inner().unwrap_or_default();
+        outcomes.sort_by_key(|(role, _)| roles.iter().position(|one| one == role));
+        self.report(outcomes)
+    }
+
+    fn one(&self, role: &str) -> Result<Outcome> {
+        let context = self.context;
+        let site = self.arguments.site.as_deref();
+        let plan = context.locked_plan(self.project, self.lock, role, site)?;
+        let builder = self.builder(role, self.store);
+        if self.arguments.check {
+            let verification = builder.verify(&plan, &self.arguments.out)?;
+            return Ok(Outcome {
+                rebuilt: Some(verification.rebuilt),
+                differences: verification.differences,
+                artifact: verification.artifact,
+            });
+        }
+        let artifact = builder.build(&plan, &self.arguments.out)?;
+        Ok(Outcome { artifact, rebuilt: None, differences: Vec::new() })
+    }
+
+    fn builder<'a>(&'a self, role: &str, store: &'a Store) -> Builder<'a> {
+        Builder {
+            store,
+            downloads: self.store,
+            progress: self.context.progress(),
+            fetcher: &self.fetcher,
+            role: role.to_owned(),
+            executable: self.executable.clone(),
+            threads: self.jobs,
+            debug_shell: self.arguments.debug_shell,
+        }
+    }
+
+    fn report(&self, results: Vec<(String, Result<Outcome>)>) -> Result<ExitCode> {
+        let mut outcomes = Vec::new();
+        let mut failures: Vec<(String, Report)> = Vec::new();
+        for (role, result) in results {
+            match result {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(report) => failures.push((role, report)),
+            }
+        }
+        for outcome in &outcomes {
+            outcome.tell(self.context);
+        }
+        if self.context.json() {
+            self.context.object(&outcomes)?;
+        } else {
+            for outcome in &outcomes {
+                self.context.data(shown(&outcome.artifact.path))?;
+            }
+        }
+        for (role, report) in &failures {
+            self.context.say(format!("{role}: failed"));
+            self.context.error(report);
+        }
+        Ok(if !failures.is_empty() {
+            ExitCode::FAILURE
+        } else if outcomes.iter().any(|outcome| !outcome.is_verified()) {
+            ExitCode::from(VERIFICATION_FAILED)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// An artifact, and what building it again has shown.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    artifact: Artifact,
+    /// The SHA-256 of the second build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuilt: Option<Digest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<Difference>,
+}
+
+impl Outcome {
+    fn is_verified(&self) -> bool {
+        self.rebuilt.is_none_or(|rebuilt| rebuilt == self.artifact.sha256)
+            && self.differences.is_empty()
+    }
+
+    fn tell(&self, context: &Context) {
+        let Artifact { role, size, sha256, reused, .. } = &self.artifact;
+        let state = match (self.rebuilt, self.is_verified(), reused) {
+            (Some(_), true, _) => "built twice, the same bytes",
+            (Some(_), false, _) => "built twice, DIFFERENT bytes",
+            (None, _, true) => "unchanged",
+            (None, _, false) => "built",
+        };
+        context.say(format!("{role}: {state}, {}, sha256 {sha256}", bytes(*size)));
+        for difference in &self.differences {
+            context.say(format!("  layer {} differs:", difference.layer));
+            for path in difference.paths.iter().take(SHOWN) {
+                context.say(format!("    {path}"));
+            }
+            if difference.paths.len() > SHOWN {
+                context.say(format!("    and {} more paths", difference.paths.len() - SHOWN));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What every verb needs, and the only place that prints.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, IntoDiagnostic, Report, Result, WrapErr,
+};
+use serde::Serialize;
+
+use super::{Options, progress};
+use crate::build::LockedPlan;
+use crate::definition::{Project, lint};
+use crate::fetch::{Fetcher, Network, Policy};
+use crate::lock::{Lock, wishes};
+use crate::progress::Progress;
+use crate::render;
+use crate::store::Store;
+
+/// The file at the root of a project that pins every download.
+pub(super) const LOCK_FILE: &str = "imgbuild.lock";
+
+/// Options, and what follows from them.
+pub(super) struct Context {
+    options: Options,
+    watcher: Box<dyn Progress>,
+}
+
+impl Context {
+    pub(super) fn new(options: Options) -> Self {
+        let watcher = progress::watcher(options.quiet);
+        Self { options, watcher }
+    }
+
+    pub(super) fn progress(&self) -> &dyn Progress {
+        self.watcher.as_ref()
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.options.json
+    }
+
+    pub(super) fn network(&self) -> Network {
+        if self.options.offline { Network::Offline } else { Network::Online }
+    }
+
+    pub(super) fn fetcher(&self) -> Fetcher {
+        Fetcher::new(self.network(), Policy::default())
+    }
+
+    pub(super) fn project(&self) -> Result<Project> {
+        let root = match &self.options.project {
+            Some(directory) => directory.clone(),
+            None => {
+                let here = std::env::current_dir().into_diagnostic();
+                Project::find(&here.wrap_err("cannot find the current directory")?)?
+            }
+        };
+        Ok(Project::load(&root)?)
+    }
+
+    /// Refuses a project whose images would hold secrets.
+    pub(super) fn refuse_secrets(&self, project: &Project) -> Result<()> {
+        match lint::lint(project).into_iter().find(lint::is_refused) {
+            Some(finding) => Err(finding.into()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn store(&self) -> Result<Store> {
+        Ok(Store::open(self.options.store.as_deref())?)
+    }
+
+    pub(super) fn lock_path(&self, project: &Project) -> PathBuf {
+        project.root().join(LOCK_FILE)
+    }
+
+    /// The lock, which must fit the definitions.
+    pub(super) fn current_lock(&self, project: &Project) -> Result<Lock> {
+        let lock = Lock::read(&self.lock_path(project))?;
+        lock.check(&wishes(project)?)?;
+        Ok(lock)
+    }
+
+    /// The plan of `role`, with everything pinned.
+    pub(super) fn locked_plan(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        role: &str,
+        site: Option<&str>,
+    ) -> Result<LockedPlan> {
+        let plan = project.plan(role, site)?;
+        let rendered = render::render(project, &plan)?;
+        let root = project.root().to_owned();
+        Ok(LockedPlan::new(root, plan, &project.stack(role)?, lock, rendered))
+    }
+
+    /// Says something to a person.
+    pub(super) fn say(&self, text: impl AsRef<str>) {
+        if !self.options.quiet {
+            // Nobody reads stderr when it is closed.
+            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Hands a line of data to a program.
+    pub(super) fn data(&self, line: impl AsRef<str>) -> Result<()> {
+        write_line(line.as_ref())
+    }
+
+    /// Hands an object to a program.
+    pub(super) fn object(&self, value: &impl Serialize) -> Result<()> {
+        write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
+    }
+
+    /// Reports something that does not stop the work.
+    pub(super) fn report(&self, diagnostic: &dyn Diagnostic) {
+        let _ = writeln!(io::stderr(), "{}", drawn(diagnostic));
+    }
+
+    /// Reports what stopped the work.
+    pub(super) fn error(&self, report: &Report) {
+        let _ = writeln!(io::stderr(), "error:\n{}", drawn(report.as_ref()));
+    }
+}
+
+/// A diagnostic with its place underlined. Lines are not wrapped: URLs and paths must stay whole to be
+/// copied.
+fn drawn(diagnostic: &dyn Diagnostic) -> String {
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+    let handler = handler.with_width(100).with_wrap_lines(false).with_break_words(false);
+    let mut text = String::new();
+    match handler.render_report(&mut text, diagnostic) {
+        Ok(()) => text.trim_end().to_owned(),
+        Err(_) => diagnostic.to_string(),
+    }
+}
+
+/// Ends quietly when whoever read our output has seen enough (`imgbuild … | head`).
+fn write_line(line: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other.into_diagnostic().wrap_err("cannot write to standard output"),
+    }
+}
+
+/// A path as shown to the user: relative to the current directory where it lies below it.
+pub(super) fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// Bytes for people.
+pub(super) fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}

@@ -1,0 +1,50 @@
+//! `imgbuild gc`
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use miette::Result;
+
+use super::context::{Context, bytes};
+use crate::lock::Lock;
+use crate::store::Item;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Keep what was used within this many days
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    keep_days: u64,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    // The packages of this project's lock stay, however long nobody has built.
+    let mut locked = BTreeSet::new();
+    if let Ok(project) = context.project()
+        && let Ok(lock) = Lock::read(&context.lock_path(&project))
+    {
+        let packages = lock.images.values().flat_map(|image| &image.packages);
+        locked.extend(packages.map(|package| package.sha256));
+    }
+    let keep = |item: Item<'_>| match item {
+        Item::Blob(digest) => locked.contains(&digest),
+        Item::Key { .. } => false,
+    };
+    let age = Duration::from_secs(arguments.keep_days * 24 * 3600);
+    let since = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    let report = context.store()?.gc(&keep, since, context.progress())?;
+    context.say(format!(
+        "removed {} items, freed {}; {} items stay",
+        report.removed,
+        bytes(report.freed_bytes),
+        report.kept
+    ));
+    if context.json() {
+        context.object(&serde_json::json!({
+            "removed": report.removed,
+            "freed_bytes": report.freed_bytes,
+            "kept": report.kept,
+        }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,83 @@
+//! The command line: one file a verb. Verbs parse, call the stages, and print; they hold no logic.
+//!
+//! People read stderr, programs read stdout: a path of a finished artifact a line, or with
+//! `--json` one object. Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed.
+
+mod build;
+mod check;
+mod context;
+mod explain;
+mod gc;
+mod lock;
+pub mod progress;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use context::Context;
+
+/// Something was verified and is not what it should be.
+const VERIFICATION_FAILED: u8 = 3;
+
+/// Builds appliance images for Proxmox VE from layered definitions.
+#[derive(Debug, Parser)]
+#[command(name = "imgbuild", version, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+struct Options {
+    /// The project: a directory with `images/` [default: the nearest one above the current directory]
+    #[arg(long, short = 'C', global = true, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Where downloads and layers are kept [default: $XDG_CACHE_HOME/imgbuild]
+    #[arg(long, global = true, value_name = "DIR", env = "IMGBUILD_STORE")]
+    store: Option<PathBuf>,
+    /// Use no network; fail where something would have to be fetched
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Print one JSON object on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show warnings and errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Resolve packages and pin them in imgbuild.lock
+    Lock(lock::Arguments),
+    /// Build images
+    Build(build::Arguments),
+    /// Validate all definitions, overlays and the lock, offline
+    Check(check::Arguments),
+    /// Show the layers of a role, and why each was built or reused
+    Explain(explain::Arguments),
+    /// Delete from the store what nothing needs
+    Gc(gc::Arguments),
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let CommandLine { options, verb } = CommandLine::parse();
+    let context = Context::new(options);
+    let outcome = match verb {
+        Verb::Lock(arguments) => lock::run(&context, arguments),
+        Verb::Build(arguments) => build::run(&context, &arguments),
+        Verb::Check(arguments) => check::run(&context, &arguments),
+        Verb::Explain(arguments) => explain::run(&context, &arguments),
+        Verb::Gc(arguments) => gc::run(&context, &arguments),
+    };
+    outcome.unwrap_or_else(|report| {
+        context.error(&report);
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,151 @@
+//! `[debian]`: where the packages of a root image come from, and whose signature vouches for them.
+
+use std::path::{Path, PathBuf};
+
+use super::document::Item;
+use super::error::{Problem, Result};
+use super::place::{Place, read_bytes};
+
+/// The package repositories of a root image.
+#[derive(Clone, Debug)]
+pub struct Debian {
+    /// Debian's name for the processor: `amd64`.
+    pub architecture: String,
+    /// The repositories, in the order of the definition. At least one.
+    pub repositories: Vec<Repository>,
+}
+
+/// One suite of one package archive.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// The name the lock refers to it by. Unique in the definition.
+    pub name: String,
+    /// The base URL, without a slash at the end.
+    pub url: String,
+    /// Further base URLs to try in turn.
+    pub mirrors: Vec<String>,
+    /// The base URL of a snapshot archive, used as `SNAPSHOT/TIMESTAMP/…`.
+    pub snapshot: Option<String>,
+    /// The suite: `trixie`, `trixie-updates`.
+    pub suite: String,
+    /// The components: `main`.
+    pub components: Vec<String>,
+    /// The certificates that may sign the suite's Release file.
+    pub keyring: Keyring,
+    /// Fingerprints of primary keys in capital hexadecimal digits; a valid signature of any one of
+    /// them suffices. At least one.
+    pub signed_by: Vec<String>,
+    /// Where the repository is defined.
+    pub place: Place,
+}
+
+/// OpenPGP certificates from a file of the project.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    /// The file, relative to the project.
+    pub path: PathBuf,
+    /// Its content, armored or binary, as it was read.
+    pub bytes: Vec<u8>,
+}
+
+impl Debian {
+    /// Reads `[debian]` of the definition in `directory`, a path relative to `root`.
+    pub(super) fn read(item: &Item, root: &Path, directory: &Path) -> Result<Self> {
+        let table = item.table(&["architecture", "repositories"])?;
+        let architecture = table.require("architecture")?;
+        let repositories = table.require("repositories")?;
+        let mut known: Vec<Repository> = Vec::new();
+        for item in repositories.array()? {
+            let repository = Repository::read(item, root, directory)?;
+            if let Some(other) = known.iter().find(|other| other.name == repository.name) {
+                let what = format!("the repository name `{}`", repository.name);
+                let taken = format!("used at {}", other.place);
+                return Err(repository.place.error(Problem::Duplicate { what, taken }));
+            }
+            known.push(repository);
+        }
+        if known.is_empty() {
+            return Err(repositories.unexpected("at least one repository"));
+        }
+        Ok(Self { architecture: word(architecture)?, repositories: known })
+    }
+}
+
+impl Repository {
+    fn read(item: &Item, root: &Path, directory: &Path) -> Result<Self> {
+        let table = item.table(&[
+            "name",
+            "url",
+            "mirrors",
+            "snapshot",
+            "suite",
+            "components",
+            "keyring",
+            "signed_by",
+        ])?;
+        let name = table.require("name")?;
+        let signed_by = table.require("signed_by")?;
+        let fingerprints = signed_by.each(fingerprint)?;
+        if fingerprints.is_empty() {
+            return Err(signed_by.unexpected("at least one fingerprint"));
+        }
+        Ok(Self {
+            name: word(name)?,
+            url: url(table.require("url")?)?,
+            mirrors: table.list("mirrors", url)?,
+            snapshot: table.optional("snapshot", url)?,
+            suite: word(table.require("suite")?)?,
+            components: table.require("components")?.each(word)?,
+            keyring: keyring(table.require("keyring")?, root, directory)?,
+            signed_by: fingerprints,
+            place: name.place.clone(),
+        })
+    }
+}
+
+/// A word that becomes part of a URL path and of the lock. A suite may have several components
+/// (`stable/updates`, or `./` for a flat repository), none of them `..`.
+fn word(item: &Item) -> Result<String> {
+    let text = item.string()?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._/".contains(&byte);
+    let climbs = text.split('/').any(|component| component == "..");
+    if text.is_empty() || climbs || text.starts_with('/') || !text.bytes().all(allowed) {
+        return Err(item.unexpected("a word of letters, digits, `+`, `-`, `.`, `_` and `/`"));
+    }
+    Ok(text.to_owned())
+}
+
+fn url(item: &Item) -> Result<String> {
+    let text = item.string()?;
+    let rest =
+        ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !printable || rest.is_none_or(str::is_empty) || text.contains(['?', '#']) {
+        return Err(item.unexpected("a base URL (http://, https:// or file:///, no query)"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The fingerprint of a version 4 key, 160 bits (RFC 9580, section 5.5.4.2), or of a version 6
+/// key, 256 bits (section 5.5.4.3). Spaces, as `gpg` prints them, are taken out.
+fn fingerprint(item: &Item) -> Result<String> {
+    let digits: String = item.string()?.chars().filter(|letter| *letter != ' ').collect();
+    if !matches!(digits.len(), 40 | 64) || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(item.unexpected("a fingerprint (40 or 64 hexadecimal digits)"));
+    }
+    Ok(digits.to_ascii_uppercase())
+}
+
+fn keyring(item: &Item, root: &Path, directory: &Path) -> Result<Keyring> {
+    use std::path::Component;
+    let text = item.string()?;
+    let relative = Path::new(text);
+    let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    if text.is_empty() || text.contains(char::is_control) || !inside {
+        return Err(item.unexpected("a path below the definition's directory, without `..`"));
+    }
+    let path = directory.join(relative);
+    let bytes = read_bytes(root, &path)
+        .map_err(|error| item.unexpected(format!("a readable file ({error})")))?;
+    Ok(Keyring { path, bytes })
+}

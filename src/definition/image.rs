@@ -1,0 +1,396 @@
+//! `image.toml`: one layer definition.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::debian::Debian;
+use super::document::{Entries, Item, Table, parse};
+use super::error::{Error, Problem, Result};
+use super::name::{
+    AbsolutePath, Account, ImageName, Mode, PackageName, ParameterName, UnitName, Version,
+    is_account,
+};
+use super::parameter::Parameter;
+use super::place::{Place, read_text};
+
+/// A definition as its file says it, every name and value checked as far as the file alone allows.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The name of its directory.
+    pub name: ImageName,
+    /// What it is, in one line.
+    pub summary: String,
+    /// Its version.
+    pub version: Version,
+    /// The image it is laid upon, and where it says so; none for a root image.
+    pub extends: Option<(ImageName, Place)>,
+    /// Whether artifacts are made of it; otherwise it is only a layer of other images.
+    pub role: bool,
+    /// Where packages come from. Root images have it, others have not.
+    pub debian: Option<Debian>,
+    /// The packages it asks for.
+    pub packages: Packages,
+    /// Users by name, created before any package of this definition is configured.
+    pub users: BTreeMap<Account, User>,
+    /// Groups by name, besides those that go with a user.
+    pub groups: BTreeMap<Account, Group>,
+    /// The parameters it declares.
+    pub parameters: BTreeMap<ParameterName, Parameter>,
+    /// Values for parameters of its ancestors, to be checked against their declaration.
+    pub(super) values: Entries,
+    /// The secrets its services read at run time.
+    pub secrets: BTreeMap<ParameterName, Secret>,
+    /// Volumes that outlive the image.
+    pub states: Vec<State>,
+    /// Exceptions for entries of its `files/`.
+    pub files: Vec<FileRule>,
+    /// Units that are never to start.
+    pub masks: Vec<UnitName>,
+    /// Commands to run after its packages are configured.
+    pub runs: Vec<Run>,
+    /// Commands that must succeed on the finished tree.
+    pub checks: Vec<Check>,
+    /// How to ask a running guest whether it is well.
+    pub health: Health,
+    /// The beginning of the file, for messages about the definition as a whole.
+    pub place: Place,
+}
+
+/// What a definition asks of the package resolver.
+#[derive(Clone, Debug, Default)]
+pub struct Packages {
+    /// Whether every package with `Essential: yes` is wanted too. Root images only.
+    pub essential: bool,
+    /// Packages to install.
+    pub install: Vec<Relation>,
+    /// Packages that must not be installed.
+    pub exclude: Vec<(PackageName, Place)>,
+}
+
+/// One relation as written, in the syntax of a `Depends` field (Debian Policy Manual, section
+/// 7.1). Not parsed yet: that is the resolver's business.
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// The text: `haproxy (>= 3.0)`.
+    pub text: String,
+    /// Where it stands, quotes included.
+    pub place: Place,
+}
+
+/// A system user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The user's number, 100 to 64999.
+    pub uid: u32,
+    /// The number of the primary group, which has the user's name unless another group has it.
+    pub gid: u32,
+    /// The home directory; it is not created.
+    pub home: AbsolutePath,
+    /// The login shell.
+    pub shell: AbsolutePath,
+    /// The comment field of passwd(5).
+    pub comment: String,
+    /// Where the user is defined.
+    pub place: Place,
+}
+
+/// A system group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The group's number, 100 to 64999.
+    pub gid: u32,
+    /// Where the group is defined.
+    pub place: Place,
+}
+
+/// A secret: only its path is known here, never its value.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// Where the secret is at run time.
+    pub path: AbsolutePath,
+    /// What it is for.
+    pub doc: String,
+    /// Whether the service cannot start without it.
+    pub required: bool,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A directory that lives on a volume of its own.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The mount point.
+    pub path: AbsolutePath,
+    /// The owner of its root: a name or a number.
+    pub owner: String,
+    /// The group of its root: a name or a number.
+    pub group: String,
+    /// The permissions of its root.
+    pub mode: Mode,
+    /// What it holds.
+    pub doc: String,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// How one entry of `files/` differs from what its tree says.
+#[derive(Clone, Debug)]
+pub struct FileRule {
+    /// The path inside the image.
+    pub path: AbsolutePath,
+    /// The permissions, if not the usual.
+    pub mode: Option<Mode>,
+    /// The owner, if not root: a name or a number.
+    pub owner: Option<String>,
+    /// The group, if not root: a name or a number.
+    pub group: Option<String>,
+    /// The package whose file the entry replaces.
+    pub replaces: Option<PackageName>,
+    /// Where the path stands.
+    pub place: Place,
+}
+
+/// A command run while the image is built.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The program and its arguments. Not empty.
+    pub command: Vec<String>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A command that must succeed on the finished tree.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The program and its arguments. Not empty.
+    pub command: Vec<String>,
+    /// Rendered files that it reads and that its messages are about.
+    pub covers: Vec<(AbsolutePath, Place)>,
+    /// Where the command stands.
+    pub place: Place,
+}
+
+/// Commands run inside the guest.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Succeeds while the guest should be left alone.
+    pub live: Option<Vec<String>>,
+    /// Succeeds while the guest can serve.
+    pub ready: Option<Vec<String>>,
+}
+
+const KEYS: [&str; 17] = [
+    "summary",
+    "version",
+    "extends",
+    "role",
+    "debian",
+    "packages",
+    "users",
+    "groups",
+    "parameters",
+    "values",
+    "secrets",
+    "state",
+    "files",
+    "units",
+    "run",
+    "check",
+    "health",
+];
+
+impl Image {
+    /// Reads the definition of `name` below `root`, the directory of the project.
+    pub(super) fn read(root: &Path, name: ImageName) -> Result<Self> {
+        let directory = Path::new("images").join(name.as_str());
+        let source = read_text(root, &directory.join("image.toml"))?;
+        let file = parse(&source)?;
+        let table = file.table(&KEYS)?;
+        let extends = table.optional("extends", |item| Ok((item.parse()?, item.place.clone())))?;
+        let packages = table.optional("packages", |item| packages(item, extends.is_none()))?;
+        let debian = table.optional("debian", |item| Debian::read(item, root, &directory))?;
+        if let (Some(_), Some(item)) = (&extends, table.get("debian")) {
+            let message =
+                "an image that extends another takes its packages from where that one does";
+            let help = Some("remove [debian] here, or `extends`".to_owned());
+            return Err(item
+                .place
+                .error_with_help(Problem::Contradiction(message.to_owned()), help));
+        }
+        if extends.is_none() && debian.is_none() {
+            return Err(without_debian(&file.place));
+        }
+        Ok(Self {
+            name,
+            summary: table.require("summary")?.line()?,
+            version: table.require("version")?.parse()?,
+            extends,
+            role: table.optional("role", Item::boolean)?.unwrap_or(false),
+            debian,
+            packages: packages.unwrap_or_default(),
+            users: table.map("users", |_, place, item| user(place, item))?,
+            groups: table.map("groups", |_, place, item| group(place, item))?,
+            parameters: table.map("parameters", Parameter::read)?,
+            values: table.optional("values", Item::entries)?.cloned().unwrap_or_default(),
+            secrets: table.map("secrets", |_, place, item| secret(place, item))?,
+            states: table.list("state", state)?,
+            files: table.list("files", file_rule)?,
+            masks: table.optional("units", units)?.unwrap_or_default(),
+            runs: table.list("run", run)?,
+            checks: table.list("check", check)?,
+            health: table.optional("health", health)?.unwrap_or_default(),
+            place: file.place.clone(),
+        })
+    }
+}
+
+/// The error that an image stands on nothing.
+pub(super) fn without_debian(place: &Place) -> Error {
+    let message = "a root image has to say in [debian] where its packages come from";
+    let help = Some("add [debian], or name another image with `extends`".to_owned());
+    place.error_with_help(Problem::Contradiction(message.to_owned()), help)
+}
+
+fn packages(item: &Item, root_image: bool) -> Result<Packages> {
+    let table = item.table(&["essential", "install", "exclude"])?;
+    if let (Some(item), false) = (table.get("essential"), root_image) {
+        let message = "`essential` is for root images: what they install is below all others";
+        return Err(item.place.error(Problem::Contradiction(message.to_owned())));
+    }
+    Ok(Packages {
+        essential: table.optional("essential", Item::boolean)?.unwrap_or(false),
+        install: table.list("install", |item| {
+            Ok(Relation { text: item.line()?, place: item.place.clone() })
+        })?,
+        exclude: table.list("exclude", |item| Ok((item.parse()?, item.place.clone())))?,
+    })
+}
+
+/// Numbers that belong to nobody yet: below 100 are Debian's own, above 64999 are reserved
+/// (Debian Policy Manual, section 9.2.2).
+fn identifier(item: &Item) -> Result<u32> {
+    item.integer_in(100..=64999, "a number from 100 to 64999")
+}
+
+fn user(place: &Place, item: &Item) -> Result<User> {
+    let table = item.table(&["uid", "gid", "home", "shell", "comment"])?;
+    let uid = identifier(table.require("uid")?)?;
+    let path = |key, default: &str| match table.get(key) {
+        Some(item) => passwd_path(item),
+        None => default.parse().map_err(|_| item.unexpected("a path")),
+    };
+    Ok(User {
+        uid,
+        gid: table.optional("gid", identifier)?.unwrap_or(uid),
+        home: path("home", "/nonexistent")?,
+        shell: path("shell", "/usr/sbin/nologin")?,
+        comment: table.optional("comment", comment)?.unwrap_or_default(),
+        place: place.clone(),
+    })
+}
+
+/// A colon separates the fields of passwd(5).
+fn passwd_path(item: &Item) -> Result<AbsolutePath> {
+    let path: AbsolutePath = item.parse()?;
+    if path.as_str().contains(':') {
+        return Err(item.unexpected("a path without `:`"));
+    }
+    Ok(path)
+}
+
+fn comment(item: &Item) -> Result<String> {
+    let text = item.line()?;
+    if text.contains(':') {
+        return Err(item.unexpected("one line of text without `:`"));
+    }
+    Ok(text)
+}
+
+fn group(place: &Place, item: &Item) -> Result<Group> {
+    let table = item.table(&["gid"])?;
+    Ok(Group { gid: identifier(table.require("gid")?)?, place: place.clone() })
+}
+
+fn secret(place: &Place, item: &Item) -> Result<Secret> {
+    let table = item.table(&["path", "doc", "required"])?;
+    Ok(Secret {
+        path: table.require("path")?.parse()?,
+        doc: table.require("doc")?.line()?,
+        required: table.optional("required", Item::boolean)?.unwrap_or(true),
+        place: place.clone(),
+    })
+}
+
+fn state(item: &Item) -> Result<State> {
+    let table = item.table(&["path", "owner", "group", "mode", "doc"])?;
+    let path = table.require("path")?;
+    Ok(State {
+        path: path.parse()?,
+        owner: table.optional("owner", owner)?.unwrap_or_else(|| "root".to_owned()),
+        group: table.optional("group", owner)?.unwrap_or_else(|| "root".to_owned()),
+        mode: table.optional("mode", Item::parse)?.unwrap_or(Mode::EXECUTABLE),
+        doc: table.require("doc")?.line()?,
+        place: path.place.clone(),
+    })
+}
+
+fn file_rule(item: &Item) -> Result<FileRule> {
+    let table = item.table(&["path", "mode", "owner", "group", "replaces"])?;
+    let path = table.require("path")?;
+    Ok(FileRule {
+        path: path.parse()?,
+        mode: table.optional("mode", Item::parse)?,
+        owner: table.optional("owner", owner)?,
+        group: table.optional("group", owner)?,
+        replaces: table.optional("replaces", Item::parse)?,
+        place: path.place.clone(),
+    })
+}
+
+/// The name of a user or group, or its number, 0 to 65534.
+fn owner(item: &Item) -> Result<String> {
+    let text = item.string()?;
+    let number = text.parse::<u16>().is_ok_and(|id| id < u16::MAX && id.to_string() == text);
+    if !number && !is_account(text) {
+        return Err(item.unexpected("the name or number of a user or group"));
+    }
+    Ok(text.to_owned())
+}
+
+fn units(item: &Item) -> Result<Vec<UnitName>> {
+    item.table(&["mask"])?.list("mask", Item::parse)
+}
+
+fn run(item: &Item) -> Result<Run> {
+    let table = item.table(&["command"])?;
+    let command = table.require("command")?;
+    Ok(Run { command: argv(command)?, place: command.place.clone() })
+}
+
+fn check(item: &Item) -> Result<Check> {
+    let table = item.table(&["command", "covers"])?;
+    let command = table.require("command")?;
+    Ok(Check {
+        command: argv(command)?,
+        covers: table.list("covers", |item| Ok((item.parse()?, item.place.clone())))?,
+        place: command.place.clone(),
+    })
+}
+
+fn health(item: &Item) -> Result<Health> {
+    let table: Table<'_> = item.table(&["live", "ready"])?;
+    Ok(Health { live: table.optional("live", argv)?, ready: table.optional("ready", argv)? })
+}
+
+/// A program and its arguments. There is no shell, so none of them means anything special; a NUL
+/// cannot be passed to execve(2).
+fn argv(item: &Item) -> Result<Vec<String>> {
+    let words = item.each(|word| match word.string()? {
+        text if text.contains('\0') => Err(word.unexpected("text without a NUL")),
+        text => Ok(text.to_owned()),
+    })?;
+    if words.first().is_none_or(String::is_empty) {
+        return Err(item.unexpected("a list of a program and its arguments"));
+    }
+    Ok(words)
+}

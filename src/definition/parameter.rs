@@ -1,0 +1,265 @@
+//! Parameters: what a definition lets a site decide.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::document::{Item, Table, parse_key};
+use super::error::{Problem, Result};
+use super::name::ParameterName;
+use super::place::Place;
+use super::suggest::did_you_mean;
+
+/// Names that parameters cannot have, since templates already know them: four that are always in
+/// sight, the helpers, and the words of the template language.
+#[rustfmt::skip]
+pub const RESERVED_NAMES: [&str; 27] = [
+    "image", "peers", "secrets", "site",
+    "and", "each", "eq", "gt", "gte", "if", "join", "json", "len", "lookup", "lt", "lte", "ne",
+    "not", "or", "unless", "with",
+    "as", "else", "false", "null", "this", "true",
+];
+
+/// The type of a parameter, of a field of a record, or of the items of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Type {
+    /// Text, perhaps one of a few.
+    String {
+        /// The texts allowed; any, if absent.
+        values: Option<Vec<String>>,
+    },
+    /// True or false.
+    Boolean,
+    /// A whole number.
+    Integer {
+        /// The least value allowed.
+        minimum: Option<i64>,
+        /// The greatest value allowed.
+        maximum: Option<i64>,
+    },
+    /// A TCP or UDP port, 1 to 65535.
+    Port,
+    /// An IPv4 or IPv6 address.
+    Address,
+    /// A network in prefix notation.
+    Network,
+    /// A host name (RFC 1123).
+    Hostname,
+    /// An absolute path inside the image.
+    Path,
+    /// Any number of values of one type.
+    List(Box<Type>),
+    /// A value for each of a fixed set of fields.
+    Record(BTreeMap<ParameterName, Field>),
+}
+
+/// A field of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// The type of its value.
+    pub kind: Type,
+    /// The value where a record does not give one; without it, every record must.
+    pub default: Option<Value>,
+    /// What it is for.
+    pub doc: Option<String>,
+}
+
+/// A parameter as a definition declares it.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// The type of its values.
+    pub kind: Type,
+    /// The value where nobody gives one; without it, a site must.
+    pub default: Option<Value>,
+    /// What it is for.
+    pub doc: String,
+    /// Where its name stands in the definition.
+    pub place: Place,
+}
+
+const TYPES: [&str; 10] = [
+    "string", "boolean", "integer", "port", "address", "network", "hostname", "path", "list",
+    "record",
+];
+
+/// The keys that describe a type, whatever else the table holds.
+const TYPE_KEYS: [&str; 6] = ["type", "values", "minimum", "maximum", "items", "fields"];
+
+impl Parameter {
+    /// Reads `[parameters.NAME]`.
+    pub(super) fn read(name: &ParameterName, place: &Place, item: &Item) -> Result<Self> {
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            let problem = Problem::Duplicate {
+                what: format!("the name `{name}`"),
+                taken: "taken: templates know it as something else".to_owned(),
+            };
+            return Err(place.error_with_help(problem, Some("choose another name".to_owned())));
+        }
+        let (kind, default, doc) = described(item)?;
+        let doc = match doc {
+            Some(doc) => doc,
+            None => item
+                .table(&[&TYPE_KEYS[..], &["default", "doc"]].concat())?
+                .require("doc")?
+                .line()?,
+        };
+        Ok(Self { kind, default, doc, place: place.clone() })
+    }
+}
+
+impl Field {
+    fn read(item: &Item) -> Result<Self> {
+        let (kind, default, doc) = described(item)?;
+        Ok(Self { kind, default, doc })
+    }
+}
+
+/// A type with the default and the documentation that stand beside it.
+fn described(item: &Item) -> Result<(Type, Option<Value>, Option<String>)> {
+    let table = item.table(&[&TYPE_KEYS[..], &["default", "doc"]].concat())?;
+    let kind = Type::read(table)?;
+    let default = table.optional("default", |default| kind.check(default))?;
+    let doc = table.optional("doc", Item::line)?;
+    Ok((kind, default, doc))
+}
+
+impl Type {
+    /// Reads the keys of a table that describe a type.
+    fn read(table: Table<'_>) -> Result<Self> {
+        let word = table.require("type")?;
+        let kind = match word.string()? {
+            "string" => Self::String { values: table.optional("values", enumeration)? },
+            "boolean" => Self::Boolean,
+            "integer" => Self::integer(table)?,
+            "port" => Self::Port,
+            "address" => Self::Address,
+            "network" => Self::Network,
+            "hostname" => Self::Hostname,
+            "path" => Self::Path,
+            "list" => {
+                let items = table.require("items")?.table(&TYPE_KEYS)?;
+                Self::List(Box::new(Self::read(items)?))
+            }
+            "record" => Self::Record(fields(table.require("fields")?)?),
+            other => return Err(unknown_type(word, other)),
+        };
+        let allowed: &[&str] = match kind {
+            Self::String { .. } => &["values"],
+            Self::Integer { .. } => &["minimum", "maximum"],
+            Self::List(_) => &["items"],
+            Self::Record(_) => &["fields"],
+            _ => &[],
+        };
+        for key in TYPE_KEYS.iter().skip(1).filter(|key| !allowed.contains(key)) {
+            if let Some(item) = table.get(key) {
+                let message = format!("`{key}` means nothing for the type `{}`", kind.word());
+                return Err(item.place.error(Problem::Contradiction(message)));
+            }
+        }
+        Ok(kind)
+    }
+
+    fn integer(table: Table<'_>) -> Result<Self> {
+        let minimum = table.optional("minimum", Item::integer)?;
+        let maximum = table.optional("maximum", Item::integer)?;
+        match (table.get("maximum"), minimum, maximum) {
+            (Some(item), Some(minimum), Some(maximum)) if minimum > maximum => {
+                Err(item.unexpected(format!("at least `minimum` ({minimum})")))
+            }
+            _ => Ok(Self::Integer { minimum, maximum }),
+        }
+    }
+
+    /// The word for the type in a definition.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::String { .. } => "string",
+            Self::Boolean => "boolean",
+            Self::Integer { .. } => "integer",
+            Self::Port => "port",
+            Self::Address => "address",
+            Self::Network => "network",
+            Self::Hostname => "hostname",
+            Self::Path => "path",
+            Self::List(_) => "list",
+            Self::Record(_) => "record",
+        }
+    }
+}
+
+/// `a port (1-65535)`: what a value of the type has to be.
+impl fmt::Display for Type {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String { values: None } => formatter.write_str("a string"),
+            Self::String { values: Some(values) } => {
+                write!(formatter, "one of {}", quoted(values.iter().map(String::as_str)))
+            }
+            Self::Boolean => formatter.write_str("true or false"),
+            Self::Integer { minimum: None, maximum: None } => formatter.write_str("an integer"),
+            Self::Integer { minimum: Some(minimum), maximum: None } => {
+                write!(formatter, "an integer of at least {minimum}")
+            }
+            Self::Integer { minimum: None, maximum: Some(maximum) } => {
+                write!(formatter, "an integer of at most {maximum}")
+            }
+            Self::Integer { minimum: Some(minimum), maximum: Some(maximum) } => {
+                write!(formatter, "an integer from {minimum} to {maximum}")
+            }
+            Self::Port => formatter.write_str("a port (1-65535)"),
+            Self::Address => formatter.write_str("an IPv4 or IPv6 address"),
+            Self::Network => {
+                formatter.write_str("a network without host bits (such as 10.20.40.0/24)")
+            }
+            Self::Hostname => formatter.write_str("a host name"),
+            Self::Path => formatter
+                .write_str("an absolute path without `.`, `..`, `//` or a slash at the end"),
+            Self::List(_) => formatter.write_str("a list"),
+            Self::Record(fields) => {
+                let names = fields.keys().map(ParameterName::as_str);
+                write!(formatter, "a table with {}", quoted(names))
+            }
+        }
+    }
+}
+
+fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn enumeration(item: &Item) -> Result<Vec<String>> {
+    let values = item.each(|value| value.string().map(str::to_owned))?;
+    if values.is_empty() {
+        return Err(item.unexpected("at least one string"));
+    }
+    Ok(values)
+}
+
+fn fields(item: &Item) -> Result<BTreeMap<ParameterName, Field>> {
+    let mut fields = BTreeMap::new();
+    for (name, (place, field)) in item.entries()? {
+        let name: ParameterName = parse_key(name, place, &item.path)?;
+        if ["this", "else", "as"].contains(&name.as_str()) {
+            return Err(place.error(Problem::Value {
+                path: item.path.clone(),
+                expected: "a name that is no word of the template language".to_owned(),
+                found: format!("`{name}`"),
+            }));
+        }
+        fields.insert(name, Field::read(field)?);
+    }
+    if fields.is_empty() {
+        return Err(item.unexpected("at least one field"));
+    }
+    Ok(fields)
+}
+
+fn unknown_type(item: &Item, word: &str) -> super::Error {
+    let problem = Problem::Value {
+        path: item.path.clone(),
+        expected: format!("one of {}", quoted(TYPES.into_iter())),
+        found: item.found(),
+    };
+    item.place.error_with_help(problem, did_you_mean(word, TYPES))
+}

@@ -1,0 +1,185 @@
+//! What one role is at one site, with every value settled.
+
+use std::collections::BTreeMap;
+
+use super::account::{Accounts, accounts};
+use super::debian::Debian;
+use super::error::{Error, Problem, Result};
+use super::image::{Check, Health, Image, Packages, Run, Secret, State, without_debian};
+use super::name::{ImageName, ParameterName, SiteName, UnitName, Version};
+use super::overlay::{Node, Overlay};
+use super::parameter::Parameter;
+use super::project::{Project, known};
+use super::stack::{Setting, declaration};
+
+/// Everything that decides what a role becomes, before packages are resolved.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The role.
+    pub role: ImageName,
+    /// The version of its definition.
+    pub version: Version,
+    /// What it is, in one line.
+    pub summary: String,
+    /// The site it is built for, if any.
+    pub site: Option<Site>,
+    /// Where packages come from.
+    pub debian: Debian,
+    /// What each definition of the stack asks for, root first.
+    pub layers: Vec<Layer>,
+    /// The value of every parameter of the stack.
+    pub values: BTreeMap<ParameterName, Setting>,
+    /// The secrets that services of the stack read.
+    pub secrets: BTreeMap<ParameterName, Secret>,
+    /// The volumes of the stack, in its order.
+    pub states: Vec<State>,
+    /// The checks of the stack, in its order.
+    pub checks: Vec<Check>,
+    /// The health commands; those of a later definition replace those of an earlier one.
+    pub health: Health,
+}
+
+/// The part of a plan that one definition contributes.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The definition.
+    pub image: ImageName,
+    /// Its users and groups.
+    pub accounts: Accounts,
+    /// Its packages.
+    pub packages: Packages,
+    /// Its commands.
+    pub runs: Vec<Run>,
+    /// The units it masks.
+    pub masks: Vec<UnitName>,
+}
+
+/// A site as templates see it.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Its name.
+    pub name: SiteName,
+    /// What it is, in one line.
+    pub summary: String,
+    /// Its nodes.
+    pub nodes: Vec<Node>,
+}
+
+impl Plan {
+    /// The nodes that run this role.
+    pub fn peers(&self) -> impl Iterator<Item = &Node> {
+        let nodes = self.site.iter().flat_map(|site| &site.nodes);
+        nodes.filter(|node| node.image == self.role)
+    }
+}
+
+impl Project {
+    /// Settles what `role` is at `site`, or at no site in particular.
+    ///
+    /// The value of a parameter is the last of: its default; `[values]` of the definitions from
+    /// its declarer up to the role; for each overlay of the site, the outermost first,
+    /// `[images.X]` for X from the declarer up to the role.
+    ///
+    /// # Errors
+    ///
+    /// An unknown role or site, a role that is only a layer, and every parameter without a value.
+    pub fn plan(&self, role: &str, site: Option<&str>) -> Result<Plan> {
+        let image = self.image(role)?;
+        if !image.role {
+            let roles = self.roles().map(|image| image.name.as_str());
+            return Err(Error::NotARole {
+                name: role.to_owned(),
+                help: known(role, "roles", roles.collect::<Vec<_>>().into_iter()),
+            });
+        }
+        let stack = self.stack(role)?;
+        let overlays = site.map(|site| self.overlays(site)).transpose()?.unwrap_or_default();
+        let accounts = accounts(&stack)?;
+        let debian = stack.first().and_then(|root| root.debian.clone());
+        let debian = debian.ok_or_else(|| without_debian(&image.place))?;
+        Ok(Plan {
+            role: image.name.clone(),
+            version: image.version.clone(),
+            summary: image.summary.clone(),
+            site: site.map(|site| self.site_of(site)).transpose()?,
+            debian,
+            layers: stack
+                .iter()
+                .zip(accounts)
+                .map(|(image, accounts)| layer(image, accounts))
+                .collect(),
+            values: self.values(&stack, &overlays)?,
+            secrets: stack.iter().flat_map(|image| image.secrets.clone()).collect(),
+            states: stack.iter().flat_map(|image| image.states.clone()).collect(),
+            checks: stack.iter().flat_map(|image| image.checks.clone()).collect(),
+            health: health(&stack),
+        })
+    }
+
+    fn site_of(&self, name: &str) -> Result<Site> {
+        let overlay = self.site(name)?;
+        Ok(Site {
+            name: overlay.name.clone(),
+            summary: overlay.summary.clone(),
+            nodes: self.nodes(name)?.to_vec(),
+        })
+    }
+
+    fn values(
+        &self,
+        stack: &[&Image],
+        overlays: &[&Overlay],
+    ) -> Result<BTreeMap<ParameterName, Setting>> {
+        let mut values = BTreeMap::new();
+        for image in stack {
+            for (name, parameter) in &image.parameters {
+                if let Some(value) = parameter.default.clone() {
+                    let place = parameter.place.clone();
+                    values.insert(name.clone(), Setting { value, place });
+                }
+            }
+        }
+        for image in stack {
+            values.extend(self.checked.values.get(&image.name).cloned().unwrap_or_default());
+        }
+        for overlay in overlays {
+            let Some(tables) = self.checked.overlays.get(&overlay.name) else { continue };
+            for image in stack {
+                values.extend(tables.get(&image.name).cloned().unwrap_or_default());
+            }
+        }
+        let declared = stack.iter().flat_map(|image| image.parameters.keys());
+        let unset = declared.filter(|name| !values.contains_key(*name));
+        let errors = unset.filter_map(|name| unset_error(name, stack, overlays)).collect();
+        Error::collect(values, errors)
+    }
+}
+
+fn unset_error(name: &ParameterName, stack: &[&Image], overlays: &[&Overlay]) -> Option<Error> {
+    let (declarer, Parameter { kind, place, .. }) = declaration(stack, name.as_str())?;
+    let table = format!("[images.{}]\n{name} = … # {kind}", declarer.name);
+    let help = match overlays.last() {
+        Some(site) => format!("add it to {}:\n{table}", site.place.file()),
+        None => format!("give it a default, or name a site (--site) whose overlay has\n{table}"),
+    };
+    let role = stack.last()?.name.to_string();
+    let problem = Problem::Unset { name: name.to_string(), role };
+    Some(place.error_with_help(problem, Some(help)))
+}
+
+fn layer(image: &Image, accounts: Accounts) -> Layer {
+    Layer {
+        image: image.name.clone(),
+        accounts,
+        packages: image.packages.clone(),
+        runs: image.runs.clone(),
+        masks: image.masks.clone(),
+    }
+}
+
+fn health(stack: &[&Image]) -> Health {
+    let last = |command: fn(&Health) -> &Option<Vec<String>>| {
+        stack.iter().rev().find_map(|image| command(&image.health).clone())
+    };
+    Health { live: last(|health| &health.live), ready: last(|health| &health.ready) }
+}

@@ -1,0 +1,66 @@
+//! What the definitions of a project ask for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::wishes::{DebianSettings, Wanted, Wishes};
+use crate::debian::repository::Repository;
+use crate::definition::{self, Debian, Image, Project, Result};
+
+/// The wishes of all definitions, parents before children.
+///
+/// # Errors
+///
+/// A definition whose stack is not sound.
+pub fn wishes(project: &Project) -> Result<Vec<Wishes>> {
+    let mut known = BTreeSet::new();
+    let mut wishes = Vec::new();
+    for image in project.images() {
+        let stack = project.stack(image.name.as_str())?;
+        let Some(debian) = stack.first().and_then(|root| root.debian.as_ref()) else { continue };
+        let mut parent = None;
+        for image in stack {
+            if known.insert(image.name.clone()) {
+                wishes.push(wishes_of(image, parent, debian));
+            }
+            parent = Some(image.name.to_string());
+        }
+    }
+    Ok(wishes)
+}
+
+fn wishes_of(image: &Image, parent: Option<String>, debian: &Debian) -> Wishes {
+    let relations = image.packages.install.iter().map(|relation| Wanted {
+        text: relation.text.clone(),
+        source: miette::NamedSource::new(
+            relation.place.file(),
+            Arc::clone(relation.place.source().inner()),
+        ),
+        span: relation.place.span(),
+    });
+    Wishes {
+        image: image.name.to_string(),
+        parent,
+        relations: relations.collect(),
+        essential: image.packages.essential,
+        exclude: image.packages.exclude.iter().map(|(name, _)| name.to_string()).collect(),
+        debian: DebianSettings {
+            architecture: debian.architecture.clone(),
+            repositories: debian.repositories.iter().map(repository).collect(),
+        },
+    }
+}
+
+/// A repository as it is read and downloaded from.
+pub fn repository(declared: &definition::Repository) -> Repository {
+    Repository {
+        name: declared.name.clone(),
+        url: declared.url.clone(),
+        mirrors: declared.mirrors.clone(),
+        snapshot: declared.snapshot.clone(),
+        suite: declared.suite.clone(),
+        components: declared.components.clone(),
+        keyring: declared.keyring.bytes.clone(),
+        signed_by: declared.signed_by.clone(),
+    }
+}
