@@ -10,6 +10,9 @@ use super::relation::{self, Alternative, Operator};
 use super::{control, version};
 use crate::digest::Digest;
 
+#[cfg(test)]
+mod tests;
+
 /// Which package of a [`Universe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackageId(u32);
