@@ -104,7 +104,13 @@ pub fn is_architecture(text: &str) -> bool {
 /// Whether `path` is a plain relative path, which can be put behind the URL of a repository
 /// without leading elsewhere.
 pub fn is_pool_path(path: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-+._~:%@,=".contains(&byte);
+    let plain = |byte| {
+        matches!(
+            byte,
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'/' | b'-' | b'+' | b'.' | b'_' | b'~'
+                | b':' | b'%' | b'@' | b',' | b'='
+        )
+    };
     path.bytes().all(plain)
         && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
