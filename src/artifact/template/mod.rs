@@ -78,6 +78,9 @@ impl Compression {
     /// | 11 | standard | 65.67 MB | 64.18 MB | 63.79 MB | 10 |
     /// | 13 | standard | 65.45 MB | 63.96 MB | — | 25 |
     ///
+    /// On a tree of 1.13 GB with databases, PHP, Ruby and web servers it makes 248 MB in 17 CPU seconds,
+    /// `zstd -9` 263 MB in 24.
+    ///
     /// Long-distance matching saves at most 1 % more for a third more time. Larger frames compress
     /// better, but there are fewer to share among threads and more has to be compressed again when
     /// one file in them changes.
