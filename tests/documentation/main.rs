@@ -1,11 +1,19 @@
 //! The documentation says what the program does: links lead somewhere, options and keys are all
 //! described and exist, examples can be read and run.
 
+mod help;
+mod markdown;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use help::{Help, option_names};
+use markdown::{
+    Block, anchor, code_spans, document, documents, first_cells, keys, links, normalised,
+    shown_commands, table_name,
+};
 use tempfile::TempDir;
 
 fn root() -> &'static Path {
@@ -35,103 +43,6 @@ fn stdout(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A document, split into what is code and what is text.
-struct Document {
-    path: PathBuf,
-    /// Lines outside fenced blocks, with their numbers from 1.
-    text: Vec<(usize, String)>,
-    blocks: Vec<Block>,
-}
-
-struct Block {
-    line: usize,
-    language: String,
-    text: String,
-}
-
-impl Document {
-    fn read(path: PathBuf) -> Self {
-        let content = read(&path);
-        let mut document = Self { path, text: Vec::new(), blocks: Vec::new() };
-        let mut open: Option<Block> = None;
-        for (index, line) in content.lines().enumerate() {
-            let fence = line.trim_start().strip_prefix("```");
-            match (fence, &mut open) {
-                (Some(_), Some(_)) => document.blocks.extend(open.take()),
-                (Some(language), None) => {
-                    let language = language.trim().to_owned();
-                    open = Some(Block { line: index + 1, language, text: String::new() });
-                }
-                (None, Some(block)) => block.text.extend([line, "\n"]),
-                (None, None) => document.text.push((index + 1, line.to_owned())),
-            }
-        }
-        assert!(open.is_none(), "{}: a block is not closed", document.path.display());
-        document
-    }
-
-    fn headings(&self) -> impl Iterator<Item = &str> {
-        let lines = self.text.iter().map(|(_, line)| line.as_str());
-        lines.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
-    }
-
-    /// The text between the heading `title` and the next one of its level.
-    fn section(&self, title: &str) -> Vec<&str> {
-        let lines = self.text.iter().map(|(_, line)| line.as_str());
-        let mut lines = lines.skip_while(|line| line.trim_start_matches('#').trim() != title);
-        let heading = lines.next().unwrap_or_else(|| panic!("no heading `{title}`"));
-        let level = heading.bytes().take_while(|byte| *byte == b'#').count();
-        let ends = |line: &str| {
-            let marks = line.bytes().take_while(|byte| *byte == b'#').count();
-            (1..=level).contains(&marks)
-        };
-        lines.take_while(|line| !ends(line)).collect()
-    }
-
-    fn blocks(&self, language: &str) -> impl Iterator<Item = &Block> {
-        self.blocks.iter().filter(move |block| block.language == language)
-    }
-}
-
-/// Every document of the repository.
-fn documents() -> Vec<Document> {
-    let skipped = ["target", "out", ".git"];
-    let walk = walkdir::WalkDir::new(root()).sort_by_file_name().into_iter();
-    let files = walk
-        .filter_entry(|entry| {
-            !skipped.iter().any(|name| entry.depth() == 1 && entry.file_name() == *name)
-        })
-        .map(|entry| entry.unwrap().into_path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    files.map(|path| Document::read(path.strip_prefix(root()).unwrap().to_owned())).collect()
-}
-
-fn document(path: &str) -> Document {
-    Document::read(path.into())
-}
-
-/// The texts between backticks of `line`.
-fn code_spans(line: &str) -> impl Iterator<Item = &str> {
-    line.split('`').skip(1).step_by(2)
-}
-
-/// The first cells of the tables in `lines`.
-fn first_cells<'a>(lines: &[&'a str]) -> Vec<&'a str> {
-    let rows = lines.iter().filter_map(|line| line.strip_prefix("| "));
-    rows.filter_map(|row| row.split(" | ").next()).collect()
-}
-
-/// The anchor that GitHub gives a heading: lower case, blanks become `-`, other signs vanish.
-fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|sign| sign.is_alphanumeric() || " -_".contains(*sign));
-    kept.map(|sign| if sign == ' ' { '-' } else { sign }).collect::<String>().to_lowercase()
-}
-
-/// The targets of `[text](target)` in `line`.
-fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
-}
-
 #[test]
 fn links_lead_somewhere() {
     let documents = documents();
@@ -158,60 +69,6 @@ fn links_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
-}
-
-/// `path` without `..`, as text alone says it.
-fn normalised(path: &Path) -> PathBuf {
-    let mut result = PathBuf::new();
-    for part in path {
-        match part.to_str() {
-            Some("..") => drop(result.pop()),
-            _ => result.push(part),
-        }
-    }
-    result
-}
-
-/// What `--help` of a verb, or of imgbuild itself without one, says.
-struct Help {
-    verbs: BTreeSet<String>,
-    arguments: BTreeSet<String>,
-    options: BTreeSet<String>,
-}
-
-impl Help {
-    fn of(verb: Option<&str>) -> Self {
-        let text = stdout(&verb.into_iter().chain(["--help"]).collect::<Vec<_>>());
-        let mut help =
-            Self { verbs: BTreeSet::new(), arguments: BTreeSet::new(), options: BTreeSet::new() };
-        let mut part = "";
-        for line in text.lines() {
-            if let Some(title) = line.strip_suffix(':').filter(|title| !title.starts_with(' ')) {
-                part = title;
-            }
-            // Entries are indented by two to six blanks; their explanation, when it is wrapped, by more.
-            let entry = line.trim_start();
-            if !(2..=6).contains(&(line.len() - entry.len())) {
-                continue;
-            }
-            let entry = entry.split("  ").next().unwrap_or_default();
-            match part {
-                "Commands" => drop(help.verbs.insert(entry.to_owned())),
-                "Arguments" => {
-                    let name = entry.trim_matches(|sign: char| !sign.is_alphanumeric());
-                    help.arguments.insert(name.to_owned());
-                }
-                _ => help.options.extend(option_names(entry)),
-            }
-        }
-        help
-    }
-}
-
-/// The options that `text` names: `-C`, `--project`.
-fn option_names(text: &str) -> impl Iterator<Item = String> {
-    let words = text.split([' ', ',', '`', '=']);
-    words.filter(|word| word.len() > 1 && word.starts_with('-')).map(str::to_owned)
 }
 
 #[test]
@@ -245,17 +102,6 @@ fn every_verb_and_option_is_described_and_exists() {
             );
         }
     }
-}
-
-/// The commands that code of a document shows: those of fenced blocks and of backticks.
-fn shown_commands(document: &Document) -> Vec<String> {
-    let fenced = document.blocks.iter().flat_map(|block| block.text.lines());
-    let inline = document.text.iter().flat_map(|(_, line)| code_spans(line));
-    let lines = fenced.chain(inline).map(|line| line.trim_start_matches("$ "));
-    let commands = lines.filter_map(|line| {
-        ["imgbuild ", "cargo run --release -- "].iter().find_map(|start| line.strip_prefix(start))
-    });
-    commands.map(|line| line.split(" #").next().unwrap_or(line).to_owned()).collect()
 }
 
 #[test]
@@ -319,59 +165,53 @@ impl Project {
 /// A key that resembles no other, so that the reader lists them all.
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
-/// What `document` names at the beginning of tables' rows, with headings.
-fn described(document: &Document) -> BTreeSet<&str> {
-    let lines: Vec<&str> = document.text.iter().map(|(_, line)| line.as_str()).collect();
-    let cells = first_cells(&lines);
-    let headings = document.headings().flat_map(code_spans);
-    cells.into_iter().flat_map(code_spans).chain(headings).collect()
-}
-
-fn assert_described(document: &Document, table: &str, keys: &BTreeSet<String>) {
-    let described = described(document);
-    for key in keys {
-        let found = described.iter().any(|text| {
-            let name = text.trim_matches(['[', ']']);
-            name == key || name.split('.').next() == Some(key)
-        });
-        assert!(found, "{}: `{key}` of {table} is not described", document.path.display());
-    }
-}
+/// Each section of docs/definition.md that describes tables, and those tables.
+const SECTIONS: [(&str, &[&str]); 12] = [
+    ("`[packages]`", &["[packages]"]),
+    ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
+    ("`[parameters.NAME]`", &["[parameters.a]"]),
+    ("`[secrets.NAME]`", &["[secrets.a]"]),
+    ("`[[state]]`", &["[[state]]"]),
+    ("`[[files]]`", &["[[files]]"]),
+    ("`[units]`", &["[units]"]),
+    ("`[[run]]`", &["[[run]]"]),
+    ("`[[check]]`", &["[[check]]"]),
+    ("`[health]`", &["[health]"]),
+    ("`[values]`", &[]),
+    ("Files and templates", &[]),
+];
 
 #[test]
-fn every_key_of_an_image_is_described() {
+fn every_key_of_an_image_is_described_and_exists() {
     let document = document("docs/definition.md");
-    let tables = [
-        ("[packages]", ""),
-        ("[users.a]", ""),
-        ("[groups.a]", ""),
-        ("[parameters.a]", ""),
-        ("[secrets.a]", ""),
-        ("[[state]]", ""),
-        ("[[files]]", ""),
-        ("[units]", ""),
-        ("[[run]]", ""),
-        ("[[check]]", ""),
-        ("[health]", ""),
-    ];
-    let top = Project::with(&format!("{STRANGE}{IMAGE}"), "summary = \"y\"").known_keys();
-    assert_described(&document, "image.toml", &top);
-    let repository = Project::with(&format!("{IMAGE}{STRANGE}"), "summary = \"y\"").known_keys();
-    assert_described(&document, "[[debian.repositories]]", &repository);
-    for (table, before) in tables {
-        let image = format!("{IMAGE}{table}\n{before}{STRANGE}");
-        let keys = Project::with(&image, "summary = \"y\"").known_keys();
-        assert_described(&document, table, &keys);
+    let site = "summary = \"y\"\n";
+    let known = |image: String| Project::with(&image, site).known_keys();
+
+    let top = known(format!("{STRANGE}{IMAGE}"));
+    let headings = document.headings().flat_map(code_spans).filter(|text| text.starts_with('['));
+    let described: BTreeSet<String> =
+        keys(&document.section("Top level")).into_iter().chain(headings.map(table_name)).collect();
+    assert_eq!(described, top, "keys of image.toml in docs/definition.md and in the reader");
+
+    let debian = known(IMAGE.replace("[debian]\n", &format!("[debian]\n{STRANGE}")));
+    let repository = known(format!("{IMAGE}{STRANGE}"));
+    let described = keys(&document.section("`[debian]`: where packages come from"));
+    assert_eq!(described, &debian | &repository, "keys of [debian]");
+
+    for (title, tables) in SECTIONS {
+        let read = tables.iter().map(|table| known(format!("{IMAGE}{table}\n{STRANGE}")));
+        let read: BTreeSet<String> = read.flatten().collect();
+        assert_eq!(keys(&document.section(title)), read, "keys in the section {title}");
     }
 }
 
 #[test]
-fn every_key_of_an_overlay_is_described() {
+fn every_key_of_an_overlay_is_described_and_exists() {
     let document = document("docs/overlay.md");
     let top = Project::with(IMAGE, &format!("{STRANGE}summary = \"y\"")).known_keys();
-    assert_described(&document, "overlay.toml", &top);
     let nodes = format!("summary = \"y\"\n[[nodes]]\n{STRANGE}");
-    assert_described(&document, "[[nodes]]", &Project::with(IMAGE, &nodes).known_keys());
+    let nodes = Project::with(IMAGE, &nodes).known_keys();
+    assert_eq!(keys(&document.section("Keys")), &top | &nodes);
 }
 
 #[test]
