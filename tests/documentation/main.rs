@@ -272,3 +272,34 @@ fn the_readme_tests_as_ci_does() {
         assert!(shown.contains(&test), "README.md does not show `{test}`");
     }
 }
+
+/// The texts that imgbuild and its images can write: their source, with continued lines joined.
+fn sources() -> String {
+    let mut text = String::new();
+    for directory in ["src", "images"] {
+        for entry in walkdir::WalkDir::new(root().join(directory)) {
+            let path = entry.unwrap().into_path();
+            text.push_str(&fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
+    let mut joined = String::new();
+    for (index, part) in text.split("\\\n").enumerate() {
+        joined.push_str(if index == 0 { part } else { part.trim_start() });
+    }
+    joined
+}
+
+#[test]
+fn messages_with_a_remedy_still_exist() {
+    let sources = sources();
+    let document = document("docs/troubleshooting.md");
+    let titles = document.text.iter().flat_map(|(_, line)| line.split("**`").skip(1));
+    let mut count = 0;
+    for title in titles.filter_map(|rest| rest.split('`').next()) {
+        for part in title.split('…').map(|part| part.trim_matches([' ', ':'])) {
+            assert!(sources.contains(part), "nothing writes `{part}` (`{title}`)");
+        }
+        count += 1;
+    }
+    assert!(count > 15, "only {count} messages are explained");
+}
