@@ -2,6 +2,8 @@
 //!
 //! Some tests run this same binary as a child; [`child`] is then the only test that does anything.
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use imgbuild::digest::Digest;
 use imgbuild::progress::Silent;
 use imgbuild::store::{Error, KeyKind, Store};
+use support::disk::SmallDisk;
 
 const LAYER: KeyKind = KeyKind::new("layer");
 
@@ -259,36 +262,10 @@ fn processes_share_the_work() {
     }
 }
 
-/// A file system of 2 MiB, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// Nothing where this process may not mount.
-    fn mount() -> Option<Self> {
-        use rustix::mount::{MountFlags, mount};
-        let directory = tempfile::tempdir().unwrap();
-        let options = c"size=2m";
-        mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), options).ok()?;
-        Some(Self(directory))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        use rustix::mount::{UnmountFlags, unmount};
-        // If it fails the directory cannot be deleted either, and says so itself.
-        let _ = unmount(self.0.path(), UnmountFlags::DETACH);
-    }
-}
-
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn a_full_disk_is_named_and_leaves_no_file_under_a_final_name() {
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user may not mount a tmpfs");
-        return;
-    };
-    let root = disk.0.path().join("store");
+    let Some(disk) = SmallDisk::mount() else { return };
+    let root = disk.path().join("store");
     let store = Store::open(Some(&root)).unwrap();
     let small = store.insert_bytes(b"small").unwrap();
     let files = || walkdir::WalkDir::new(root.join("blobs")).min_depth(3).into_iter().count();
@@ -330,8 +307,8 @@ fn a_full_disk_is_named_and_leaves_no_file_under_a_final_name() {
 #[test]
 fn a_writer_that_could_not_write_cannot_commit() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let store = Store::open(Some(&disk.0.path().join("store"))).unwrap();
-    let filler = disk.0.path().join("filler");
+    let store = Store::open(Some(&disk.path().join("store"))).unwrap();
+    let filler = disk.path().join("filler");
     let mut writer = store.writer().unwrap();
     fs::write(&filler, vec![7; 4 << 20]).unwrap_err();
     assert!(writer.write_all(&vec![7; 1 << 20]).is_err());

@@ -110,7 +110,7 @@ impl Transfer<'_> {
     fn complete_from(&mut self, url: &str, partial: &mut Partial) -> Result<(), Broken> {
         let policy = &self.fetcher.policy;
         let tries = self.fetcher.hosts.tries(policy, url);
-        let mut tried = 0;
+        let (mut tried, mut farthest) = (0, partial.length());
         loop {
             let before = partial.length();
             let failure = match self.once(url, partial) {
@@ -133,9 +133,12 @@ impl Transfer<'_> {
                 Failure::WrongHash { .. } | Failure::TooLong { .. } => partial.restart()?,
                 _ => {}
             }
-            if partial.length() >= before.saturating_add(HEADWAY) {
+            // Against the farthest point ever, not the last one: otherwise a server that breaks off
+            // and cannot resume would be asked for ever.
+            if partial.length() >= farthest.saturating_add(HEADWAY) {
                 tried = 0;
             }
+            farthest = farthest.max(partial.length());
             tried += 1;
             if !failure.is_transient() || tried >= tries || self.stop.load(Ordering::Relaxed) {
                 if failure.blames_host() {

@@ -17,7 +17,8 @@
 //! | `locks/KIND/…` | empty files that are locked while the work they stand for is being done |
 //! | `work/NAME`, `work/NAME.lock` | a scratch directory of one process and the file that is locked as long as it lives |
 //!
-//! Directories have mode 0700 whatever the umask. Other names are never written; a directory
+//! Directories have mode 0700, other files than blobs 0600, whatever the umask. The top directory
+//! never holds other names (but `.new-*` while one of its files is written); a directory
 //! that has other names and no `format` is refused.
 //!
 //! # Many processes, and death at any instant

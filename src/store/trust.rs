@@ -88,7 +88,9 @@ impl Trust {
     /// Notes that the file with this stamp is `digest`.
     pub(super) fn add(&self, digest: &Digest, stamp: Stamp) {
         let mut state = self.state();
-        state.stamps.insert(*digest, stamp);
+        if state.stamps.insert(*digest, stamp) == Some(stamp) {
+            return;
+        }
         let Stamp { size, inode, modified: (seconds, nanoseconds) } = stamp;
         if let Some(log) = &mut state.log {
             // If this fails, on a full disk say, the blob is hashed once more: no harm.
