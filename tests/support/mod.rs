@@ -1,3 +1,4 @@
-//! What several tests share.
+//! What several integration tests share.
 
-pub mod template;
+pub mod lab;
+pub mod web;
