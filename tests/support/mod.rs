@@ -4,4 +4,5 @@
 pub mod bench;
 pub mod disk;
 pub mod http;
+pub mod lab;
 pub mod template;
