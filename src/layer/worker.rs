@@ -287,7 +287,7 @@ impl Open {
         request: &Packages,
         report: &mut dyn FnMut(&str),
     ) -> Result<Answer, Failure> {
-        let log = File::create(&request.layer.log)?;
+        let log = new_log(&request.layer.log)?;
         let root = self.tree.root().to_owned();
         let existing = root.join("etc/passwd").exists();
         if existing {
@@ -311,7 +311,7 @@ impl Open {
     }
 
     fn run(&mut self, request: &Run, report: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
-        let log = File::create(&request.layer.log)?;
+        let log = new_log(&request.layer.log)?;
         let guard = NoServices::new(self.tree.root())?;
         let runner = Runner { open: self, log: &log, epoch: request.layer.epoch };
         for command in &request.commands {
@@ -508,6 +508,11 @@ fn append<W: io::Write>(
         }
         _ => writer.append(entry, &mut io::empty()),
     }
+}
+
+/// An empty log, readable too: its last lines are part of the message when a script fails.
+fn new_log(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).open(path)
 }
 
 fn tempfile_in(directory: &Path) -> io::Result<File> {

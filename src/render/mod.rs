@@ -167,7 +167,8 @@ pub fn check(project: &Project) -> Result<()> {
             errors.push(error);
             continue;
         }
-        let sites = project.sites().filter(|site| layer::overlay_files(project, site, name).is_dir());
+        let sites =
+            project.sites().filter(|site| layer::overlay_files(project, site, name).is_dir());
         errors.extend(sites.filter_map(|site| check(Some(site.name.as_str())).err()));
     }
     Error::collect((), errors)

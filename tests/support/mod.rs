@@ -1,6 +1,11 @@
 //! What several integration tests share. Each test binary uses only a part of it.
 #![allow(dead_code)]
 
+pub mod archive;
+pub mod base;
 pub mod bench;
 pub mod disk;
 pub mod http;
+pub mod package;
+pub mod project;
+pub mod signer;
