@@ -115,6 +115,8 @@ impl Context {
         if handler.render_report(&mut text, report.as_ref()).is_err() {
             text = format!("{report}");
         }
+        // The handler announces each of several errors by this line of its own.
+        let text = text.replace("\nError: \n", "\n");
         let _ = writeln!(io::stderr(), "error:\n{}", text.trim_end());
     }
 }
