@@ -48,13 +48,14 @@ pub enum Error {
         #[help]
         help: String,
     },
-    /// The finished image breaks rules.
-    #[error("the image must not be published:{}", findings.iter().map(|one| format!("\n  {one}")).collect::<String>())]
-    #[diagnostic(help("`docs/lints.md` says what each rule is for and how to obey it"))]
-    Lint {
-        /// One line each.
-        findings: Vec<String>,
-    },
+    /// The finished image holds what no image may hold.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lint(#[from] crate::artifact::lint::Error),
+    /// The artifact cannot be named.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Name(#[from] crate::artifact::name::NameError),
     /// The sandbox.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -72,7 +73,8 @@ pub enum Error {
     #[diagnostic(transparent)]
     Template(#[from] crate::artifact::template::Error),
     /// A layer's archive.
-    #[error("layer archive")]
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Archive(#[from] crate::layer::archive::Error),
     /// A file of the host.
     #[error("cannot {action} {}", path.display())]

@@ -45,6 +45,8 @@ pub struct LockedImage {
 /// A command that must succeed in the finished tree.
 #[derive(Clone, Debug)]
 pub struct Check {
+    /// The definition that asks for it.
+    pub image: String,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Rendered files that it reads.
@@ -97,14 +99,7 @@ impl LockedPlan {
             root,
             images,
             rendered,
-            checks: plan
-                .checks
-                .iter()
-                .map(|check| Check {
-                    command: check.command.clone(),
-                    covers: check.covers.iter().map(|(path, _)| relative(path)).collect(),
-                })
-                .collect(),
+            checks: stack.iter().flat_map(|image| checks(image)).collect(),
             unpinned: Vec::new(),
             plan,
         }
@@ -115,10 +110,23 @@ impl LockedPlan {
         self.images.iter().flat_map(|image| &image.packages)
     }
 
+    /// The root directories of all state volumes, relative to the root.
+    pub fn state(&self) -> &[PathBuf] {
+        self.images.last().map(|image| image.state.as_slice()).unwrap_or_default()
+    }
+
     /// The role's name.
     pub fn role(&self) -> &str {
         self.plan.role.as_str()
     }
+}
+
+fn checks(image: &Image) -> impl Iterator<Item = Check> {
+    image.checks.iter().map(|check| Check {
+        image: image.name.to_string(),
+        command: check.command.clone(),
+        covers: check.covers.iter().map(|(path, _)| path.relative().to_owned()).collect(),
+    })
 }
 
 fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {

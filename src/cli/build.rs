@@ -49,6 +49,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
+    context.refuse_secrets(&project)?;
     let lock = context.current_lock(&project)?;
     let store = context.store()?;
     let roles = match arguments.all {

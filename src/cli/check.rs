@@ -14,36 +14,41 @@ pub(super) struct Arguments {}
 
 pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
-    render::check(&project)?;
+    let mut findings = render::check(&project)?;
+    findings.extend(lint::lint(&project));
     let mut plans = 0;
     let sites: Vec<String> = project.sites().map(|site| site.name.to_string()).collect();
     for image in project.roles() {
         let role = image.name.as_str();
         for site in sites.iter().map(|site| Some(site.as_str())).chain([None]) {
-            // Without a site, only what needs none can be planned.
-            match (project.plan(role, site), site) {
-                (Ok(plan), _) => {
-                    render::render(&project, &plan)?;
-                    plans += 1;
-                }
-                (Err(error), Some(_)) => return Err(error.into()),
-                (Err(error), None) if sites.is_empty() => return Err(error.into()),
-                (Err(_), None) => {}
-            }
+            let plan = match (project.plan(role, site), site) {
+                (Ok(plan), _) => plan,
+                // Without a site, only a role that needs none can be planned.
+                (Err(_), None) if !sites.is_empty() => continue,
+                (Err(error), _) => return Err(error.into()),
+            };
+            render::render(&project, &plan)?;
+            plans += 1;
         }
     }
-    let findings = Vec::<lint::Finding>::new();
     for finding in &findings {
-        context.say(format!("{}: {} [{}]", finding.place, finding.message, finding.name));
+        context.report(finding);
     }
     context.current_lock(&project)?;
-    if !findings.is_empty() {
+    let refused = findings.iter().filter(|finding| lint::is_refused(finding)).count();
+    let (images, sites) = (project.images().count(), sites.len());
+    if context.json() {
+        context.object(&serde_json::json!({
+            "definitions": images,
+            "sites": sites,
+            "plans": plans,
+            "findings": findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }))?;
+    }
+    if refused > 0 {
+        context.say(format!("{refused} findings must be mended"));
         return Ok(ExitCode::FAILURE);
     }
-    context.say(format!(
-        "{} definitions, {} sites, {plans} plans: all well",
-        project.images().count(),
-        sites.len()
-    ));
+    context.say(format!("{images} definitions, {sites} sites, {plans} plans: all well"));
     Ok(ExitCode::SUCCESS)
 }

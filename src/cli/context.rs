@@ -3,12 +3,14 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use miette::{IntoDiagnostic, Report, Result, WrapErr};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, IntoDiagnostic, Report, Result, WrapErr,
+};
 use serde::Serialize;
 
 use super::{Options, progress};
 use crate::build::LockedPlan;
-use crate::definition::Project;
+use crate::definition::{Project, lint};
 use crate::fetch::{Fetcher, Network, Policy};
 use crate::lock::{Lock, wishes};
 use crate::progress::Progress;
@@ -55,6 +57,14 @@ impl Context {
             }
         };
         Ok(Project::load(&root)?)
+    }
+
+    /// Refuses a project whose images would hold secrets.
+    pub(super) fn refuse_secrets(&self, project: &Project) -> Result<()> {
+        match lint::lint(project).into_iter().find(lint::is_refused) {
+            Some(finding) => Err(finding.into()),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn store(&self) -> Result<Store> {
@@ -104,20 +114,29 @@ impl Context {
         write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
     }
 
+    /// Reports something that does not stop the work.
+    pub(super) fn report(&self, diagnostic: &dyn Diagnostic) {
+        let _ = writeln!(io::stderr(), "{}", drawn(diagnostic));
+    }
+
+    /// Reports what stopped the work.
     pub(super) fn error(&self, report: &Report) {
-        use miette::{GraphicalReportHandler, GraphicalTheme};
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let theme =
-            if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let mut text = String::new();
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
-        let handler = handler.with_width(100).with_wrap_lines(false).with_break_words(false);
-        if handler.render_report(&mut text, report.as_ref()).is_err() {
-            text = format!("{report}");
-        }
+        let _ = writeln!(io::stderr(), "error:\n{}", drawn(report.as_ref()));
+    }
+}
+
+/// A diagnostic with its place underlined. Lines are not wrapped: URLs and paths must stay whole to be
+/// copied.
+fn drawn(diagnostic: &dyn Diagnostic) -> String {
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+    let handler = handler.with_width(100).with_wrap_lines(false).with_break_words(false);
+    let mut text = String::new();
+    match handler.render_report(&mut text, diagnostic) {
         // The handler announces each of several errors by this line of its own.
-        let text = text.replace("\nError: \n", "\n");
-        let _ = writeln!(io::stderr(), "error:\n{}", text.trim_end());
+        Ok(()) => text.trim_end().replace("\nError: \n", "\n"),
+        Err(_) => diagnostic.to_string(),
     }
 }
 

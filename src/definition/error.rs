@@ -85,6 +85,15 @@ pub enum Error {
         #[help]
         help: String,
     },
+    /// Files of an overlay for an image that does not exist.
+    #[error("{} is named like no image", path.display())]
+    FilesOfNoImage {
+        /// The file or directory, relative to the project.
+        path: PathBuf,
+        /// What there is.
+        #[help]
+        help: String,
+    },
     /// The image is only a part of others.
     #[error("`{name}` is not a role: it is only a layer of other images")]
     NotARole {

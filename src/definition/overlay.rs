@@ -116,7 +116,7 @@ pub(super) fn nodes(chain: &[&Overlay], images: &BTreeMap<ImageName, Image>) -> 
                 return Err(taken(&node.place, format!("the node name `{}`", node.name), other));
             }
             let same = |other: &&DeclaredNode| other.name.as_str().eq_ignore_ascii_case(&key);
-            match declared.iter().position(|other| same(other)) {
+            match declared.iter().position(same) {
                 Some(index) => declared[index] = node,
                 None => declared.push(node),
             }

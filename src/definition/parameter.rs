@@ -11,13 +11,14 @@ use super::name::ParameterName;
 use super::place::Place;
 use super::suggest::did_you_mean;
 
-/// Names that parameters cannot have, since templates already know them: what is always in sight,
-/// the helpers, and the words of the template language.
-pub const RESERVED_NAMES: [&str; 28] = [
-    "site", "peers", "image", "secrets", // in sight everywhere
-    "and", "each", "eq", "gt", "gte", "if", "join", "json", "len", "log", "lookup", "lt", "lte",
-    "ne", "not", "or", "raw", "unless", "with", // helpers
-    "as", "else", "false", "this", "true", // words; `null` is one too but nobody's parameter
+/// Names that parameters cannot have, since templates already know them: four that are always in
+/// sight, the helpers, and the words of the template language.
+#[rustfmt::skip]
+pub const RESERVED_NAMES: [&str; 27] = [
+    "image", "peers", "secrets", "site",
+    "and", "each", "eq", "gt", "gte", "if", "join", "json", "len", "lookup", "lt", "lte", "ne",
+    "not", "or", "unless", "with",
+    "as", "else", "false", "null", "this", "true",
 ];
 
 /// The type of a parameter, of a field of a record, or of the items of a list.

@@ -1,17 +1,18 @@
 //! All definitions and overlays of one project.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fs, io};
 
 use super::account::accounts;
 use super::error::{Error, Problem, Result};
 use super::image::Image;
 use super::name::{ImageName, SiteName};
 use super::overlay::{self, Node, Overlay};
-use super::place::Place;
+use super::place::{Place, refuse_links};
 use super::stack::{self, Settings, check_chains, check_unique, settings};
 use super::suggest::did_you_mean;
 
@@ -202,6 +203,7 @@ impl Project {
             let Some((overlay, below)) = chain.split_last() else { continue };
             let known = errors.len();
             settings.insert(overlay.name.clone(), self.check_values(overlay, &mut errors));
+            errors.extend(self.check_files(overlay).err());
             if !below.iter().any(|lower| faulty.contains(&lower.name)) {
                 match overlay::nodes(&chain, &self.images) {
                     Ok(of_site) => drop(nodes.insert(overlay.name.clone(), of_site)),
@@ -230,6 +232,33 @@ impl Project {
             }
         }
         values
+    }
+
+    /// Checks that every directory of `overlays/SITE/files` is for an image that exists; what
+    /// stands in any other would be left out without a word.
+    fn check_files(&self, overlay: &Overlay) -> Result<()> {
+        let relative = Path::new("overlays").join(overlay.name.as_str()).join("files");
+        refuse_links(&self.root, &relative)?;
+        let path = self.root.join(&relative);
+        let failed = |cause| Error::Read { path: path.clone(), cause };
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut names = entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(failed)?;
+        names.sort();
+        let unknown = |name: &OsString| !self.images.contains_key(&*name.to_string_lossy());
+        match names.into_iter().find(unknown) {
+            None => Ok(()),
+            Some(name) => {
+                let images = self.images.keys().map(ImageName::as_str);
+                let help = known(&name.to_string_lossy(), "images", images);
+                Err(Error::FilesOfNoImage { path: relative.join(name), help })
+            }
+        }
     }
 
     fn unknown_image(&self, name: &ImageName, place: &Place) -> Error {

@@ -21,13 +21,9 @@ pub(crate) fn did_you_mean<'a>(
 fn distance(left: &str, right: &str) -> usize {
     let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();
-    let mut rows = vec![vec![0; right.len() + 1]; left.len() + 1];
-    for (index, row) in rows.iter_mut().enumerate() {
-        row[0] = index;
-    }
-    for column in 0..=right.len() {
-        rows[0][column] = column;
-    }
+    // Nothing is shared yet: all of one side is to be removed, or all of the other inserted.
+    let row = |removed| (0..=right.len()).map(|inserted| removed + inserted).collect();
+    let mut rows: Vec<Vec<usize>> = (0..=left.len()).map(row).collect();
     for i in 1..=left.len() {
         for j in 1..=right.len() {
             let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);

@@ -5,6 +5,8 @@
 //! resolved here against the declared types, whether or not a value makes the template take that
 //! branch: a typo inside `{{#each}}` is found even if the list is empty.
 
+use std::collections::BTreeSet;
+
 use handlebars::Path;
 use handlebars::template::{BlockParam, HelperTemplate, Parameter, Template, TemplateElement};
 use serde_json::Value;
@@ -17,11 +19,16 @@ use super::position::Cursor;
 use super::scope::{Frame, Scope};
 use super::shape::{Shape, Sight};
 
-/// Everything that is wrong with `template`, which was parsed from the text under `cursor`.
-pub(super) fn check(template: &Template, cursor: Cursor<'_>, sight: &Sight) -> Vec<Error> {
+/// Checks `template`, which was parsed from the text under `cursor`. The result are the names it
+/// uses of those in sight everywhere; the error is everything that is wrong with it.
+pub(super) fn check(
+    template: &Template,
+    cursor: Cursor<'_>,
+    sight: &Sight,
+) -> Result<BTreeSet<String>, Vec<Error>> {
     let mut checker = Checker { cursor, scope: Scope::new(sight), errors: Vec::new() };
     checker.template(template);
-    checker.errors
+    if checker.errors.is_empty() { Ok(checker.scope.used) } else { Err(checker.errors) }
 }
 
 struct Checker<'a> {
@@ -72,12 +79,8 @@ impl Checker<'_> {
                 Shape::List(_) => "use {{#each}}, {{join}} or {{json}}",
                 _ => "name one of its fields, or use {{json}}",
             };
-            let problem = TemplateProblem::Type {
-                place: "text".to_owned(),
-                expected: "a single value",
-                value: name(&call.name).to_owned(),
-                found: shape.word(),
-            };
+            let (value, found) = (name(&call.name).to_owned(), shape.word());
+            let problem = TemplateProblem::NotScalar { value, found };
             self.report_back(problem, name(&call.name), Some(help.to_owned()));
         }
     }
@@ -103,17 +106,30 @@ impl Checker<'_> {
             };
             arguments.push(Argument { shape: self.parameter(parameter)?, literal });
         }
+        if let Some((literal, values)) = helper::never(name, &arguments) {
+            self.report_back(TemplateProblem::Never { literal, values }, name, None);
+            return None;
+        }
         let result = helper::result(name, &arguments).filter(|_| call.hash.is_empty());
         if result.is_none() {
-            let helper = name.to_owned();
-            self.report_back(TemplateProblem::Usage { helper, usage }, name, None);
+            let shapes: Vec<&Shape> = arguments.iter().map(|argument| &argument.shape).collect();
+            self.misused(name, usage, helper::in_words(&shapes), call);
         }
         result
     }
 
+    /// Reports that the helper `name`, just passed, cannot be used like this.
+    fn misused(&mut self, name: &str, usage: &str, how: String, call: &HelperTemplate) {
+        let how = if call.hash.is_empty() { how } else { "with named arguments".to_owned() };
+        let problem = TemplateProblem::Usage { helper: name.to_owned(), how };
+        self.report_back(problem, name, Some(format!("use it as {usage}")));
+    }
+
     fn no_function(&mut self, name: &str) -> Known {
         if let Some(usage) = helper::block(name) {
-            self.report(TemplateProblem::Usage { helper: name.to_owned(), usage }, name, None);
+            let (helper, how) = (name.to_owned(), "as a value: it encloses text".to_owned());
+            let problem = TemplateProblem::Usage { helper, how };
+            self.report(problem, name, Some(format!("use it as {usage}")));
         } else {
             let help = did_you_mean(name, helper::names());
             let names = || format!("helpers: {}", helper::names().collect::<Vec<_>>().join(", "));
@@ -128,18 +144,25 @@ impl Checker<'_> {
             Parameter::Name(_) | Parameter::Path(_) => self.path(parameter),
             Parameter::Subexpression(inner) => match inner.as_element() {
                 TemplateElement::Expression(call) => self.call(call),
-                _ => None,
+                _ => self.unknown_kind(),
             },
             Parameter::Literal(Value::String(_)) => Some(Shape::Text),
             Parameter::Literal(Value::Number(_)) => Some(Shape::Number),
             Parameter::Literal(Value::Bool(_)) => Some(Shape::Boolean),
             Parameter::Literal(_) => {
-                let what = "literals other than text, numbers, true and false";
+                let what = "values written out other than text, numbers, true and false";
                 self.report(TemplateProblem::Unsupported(what), "", None);
                 None
             }
-            _ => None,
+            _ => self.unknown_kind(),
         }
+    }
+
+    /// An expression that this version of the grammar does not have: better refused than let by.
+    fn unknown_kind(&mut self) -> Known {
+        let what = "expressions of this kind";
+        self.report(TemplateProblem::Unsupported(what), "", None);
+        None
     }
 
     fn path(&mut self, parameter: &Parameter) -> Known {
@@ -161,23 +184,28 @@ impl Checker<'_> {
         let Some(usage) = helper::block(name) else { return self.no_block(name) };
         self.cursor.pass(name);
         let [parameter] = block.params.as_slice() else {
-            let helper = name.to_owned();
-            return self.report_back(TemplateProblem::Usage { helper, usage }, name, None);
+            let how = format!("with {} values", block.params.len());
+            return self.misused(name, usage, how, block);
         };
         let shape = self.parameter(parameter);
         let names = block_names(block.block_param.as_ref());
         if !block.hash.is_empty() || !names_allowed(name, names.len()) {
-            let helper = name.to_owned();
-            return self.report_back(TemplateProblem::Usage { helper, usage }, name, None);
+            let how = format!("with {} names", names.len());
+            return self.misused(name, usage, how, block);
         }
-        // Without the type of the value there is nothing to check the block against.
-        let Some(shape) = shape else { return };
+        let Some(shape) = shape else {
+            // Without the type of its value, only a block that shows nothing new can be checked.
+            if matches!(name, "if" | "unless") {
+                self.bodies(block, None);
+            }
+            return;
+        };
         match self.frame(name, &shape, &names) {
             Ok(frame) => self.bodies(block, frame),
             Err(expected) => {
                 let text = self::name(parameter);
-                let (place, value, found) = (format!("`{name}`"), text.to_owned(), shape.word());
-                let problem = TemplateProblem::Type { place, expected, value, found };
+                let (helper, value, found) = (name.to_owned(), text.to_owned(), shape.word());
+                let problem = TemplateProblem::Type { helper, expected, value, found };
                 self.report_back(problem, text, None);
             }
         }
@@ -209,10 +237,10 @@ impl Checker<'_> {
     }
 
     fn no_block(&mut self, name: &str) {
-        if let Some(usage) = helper::function(name) {
-            let helper = name.to_owned();
-            let help = format!("write {{{{#if ({name} …)}}}}");
-            return self.report(TemplateProblem::Usage { helper, usage }, name, Some(help));
+        if helper::function(name).is_some() {
+            let (helper, how) = (name.to_owned(), "as a block: it is a value".to_owned());
+            let problem = TemplateProblem::Usage { helper, how };
+            return self.report(problem, name, Some(format!("write {{{{#if ({name} …)}}}}")));
         }
         let help = match self.scope.resolve(name) {
             Ok(Shape::List(_)) => Some(format!("write {{{{#each {name}}}}}")),

@@ -111,7 +111,12 @@ impl Error {
     }
 
     /// One error for all of `errors`, or the value if there is none.
-    pub(super) fn collect<T>(value: T, mut errors: Vec<Self>) -> Result<T> {
+    pub(super) fn collect<T>(value: T, errors: Vec<Self>) -> Result<T> {
+        let flat = errors.into_iter().flat_map(|error| match error {
+            Self::Several { errors } => errors,
+            error => vec![error],
+        });
+        let mut errors: Vec<Self> = flat.collect();
         match errors.len() {
             0 => Ok(value),
             1 => Err(errors.remove(0)),
@@ -151,10 +156,10 @@ pub enum TemplateProblem {
         part: String,
     },
     /// A value of the wrong type.
-    #[error("{place} takes {expected}, but `{value}` is {found}")]
+    #[error("`{helper}` takes {expected}, but `{value}` is {found}")]
     Type {
-        /// Where it is used: "`each`".
-        place: String,
+        /// The block it is given to.
+        helper: String,
         /// What may stand there.
         expected: &'static str,
         /// The expression.
@@ -165,13 +170,29 @@ pub enum TemplateProblem {
     /// A helper that does not exist.
     #[error("there is no helper `{0}`")]
     UnknownHelper(String),
+    /// A list or record where text is needed.
+    #[error("`{value}` is {found}, which cannot be written out as it is")]
+    NotScalar {
+        /// The expression.
+        value: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A comparison with a text that the parameter does not allow.
+    #[error("this is never {literal}: the values allowed are {}", values.join(", "))]
+    Never {
+        /// The text, quoted.
+        literal: String,
+        /// The texts that are allowed, quoted.
+        values: Vec<String>,
+    },
     /// A helper used in another way than it is made for.
-    #[error("`{helper}` is used as {usage}")]
+    #[error("`{helper}` cannot be used {how}")]
     Usage {
         /// The helper.
         helper: String,
-        /// How it is used, in its documentation's words.
-        usage: &'static str,
+        /// How it is used: `with a number and text`.
+        how: String,
     },
     /// A feature of the template language that imgbuild leaves out.
     #[error("{0} are not supported")]
@@ -197,6 +218,14 @@ pub enum RuleProblem {
     /// Two rules for one path.
     #[error("there are two [[files]] entries for {0}")]
     Twice(String),
+    /// A file where a volume will be mounted.
+    #[error("{source_path} becomes {path}, which the volume mounted here hides")]
+    Hidden {
+        /// The file of the project.
+        source_path: String,
+        /// The path inside the image.
+        path: String,
+    },
     /// Permissions for a symbolic link.
     #[error("{0} is a symbolic link, which has no permissions of its own")]
     LinkMode(String),

@@ -5,7 +5,7 @@
 //! | `{{#if VALUE}}…{{else}}…{{/if}}`, `{{#unless VALUE}}` | false, 0, empty text and empty lists count as no |
 //! | `{{#each LIST}}…{{else}}…{{/each}}` | `this`, its fields, `@index` (from 0), `@first`, `@last` |
 //! | `{{#with RECORD}}…{{/with}}` | the fields of the record |
-//! | `(eq A B)`, `(ne A B)` | whether two values of one type are the same |
+//! | `(eq A B)`, `(ne A B)` | whether two values of one type are the same; a text that a parameter's `values` exclude is an error |
 //! | `(lt A B)`, `(lte A B)`, `(gt A B)`, `(gte A B)` | how two numbers compare |
 //! | `(and A B…)`, `(or A B…)`, `(not A)` | as for `if` |
 //! | `(len LIST)` | the number of elements |
@@ -76,14 +76,17 @@ pub(super) fn result(name: &str, arguments: &[Argument<'_>]) -> Option<Shape> {
     let shapes: Vec<&Shape> = arguments.iter().map(|argument| &argument.shape).collect();
     match (name, shapes.as_slice()) {
         // `eq` of a number and text would never hold, whatever the values.
+        ("eq" | "ne", [left, right]) if left.is_text() && right.is_text() => Some(Shape::Boolean),
         ("eq" | "ne", [left, right]) if left == right && left.is_scalar() => Some(Shape::Boolean),
         ("lt" | "lte" | "gt" | "gte", [Shape::Number, Shape::Number]) => Some(Shape::Boolean),
         ("and" | "or", [_, _, ..]) | ("not", [_]) => Some(Shape::Boolean),
         ("len", [Shape::List(_)]) => Some(Shape::Number),
         ("lookup", [Shape::List(items), Shape::Number]) => Some(items.as_ref().clone()),
         ("json", [_]) => Some(Shape::Text),
-        ("join", [Shape::List(items), Shape::Text]) if items.is_scalar() => Some(Shape::Text),
-        ("join", [Shape::List(items), Shape::Text, Shape::Text]) => {
+        ("join", [Shape::List(items), separator]) if items.is_scalar() && separator.is_text() => {
+            Some(Shape::Text)
+        }
+        ("join", [Shape::List(items), separator, Shape::Text]) if separator.is_text() => {
             let Shape::Record(fields) = items.as_ref() else { return None };
             let field = arguments[2].literal?.as_str()?;
             fields.get(field).is_some_and(Shape::is_scalar).then_some(Shape::Text)
@@ -92,12 +95,42 @@ pub(super) fn result(name: &str, arguments: &[Argument<'_>]) -> Option<Shape> {
     }
 }
 
-/// A renderer with these helpers and no others of ours; what else `handlebars` brings along is
-/// refused when a template is checked.
+/// A comparison of a choice with a text that is none of its values: both in quotes.
+pub(super) fn never(name: &str, arguments: &[Argument<'_>]) -> Option<(String, Vec<String>)> {
+    let (left, right) = match (name, arguments) {
+        ("eq" | "ne", [left, right]) => (left, right),
+        _ => return None,
+    };
+    let (values, literal) = match (&left.shape, right.literal, &right.shape, left.literal) {
+        (Shape::Choice(values), Some(literal), ..)
+        | (_, _, Shape::Choice(values), Some(literal)) => (values, literal.as_str()?),
+        _ => return None,
+    };
+    let quoted = |text: &str| format!("{text:?}");
+    (!values.iter().any(|value| value == literal))
+        .then(|| (quoted(literal), values.iter().map(|value| quoted(value)).collect()))
+}
+
+/// How a helper is used with arguments of these types: `with a number and text`.
+pub(super) fn in_words(shapes: &[&Shape]) -> String {
+    match shapes {
+        [] => "without values".to_owned(),
+        [one] => format!("with {}", one.word()),
+        [first @ .., last] => {
+            let first: Vec<&str> = first.iter().map(|shape| shape.word()).collect();
+            format!("with {} and {}", first.join(", "), last.word())
+        }
+    }
+}
+
+/// A renderer with these helpers and no others.
 pub(super) fn renderer() -> Handlebars<'static> {
     let mut renderer = Handlebars::new();
     renderer.set_strict_mode(true);
     renderer.register_escape_fn(handlebars::no_escape);
+    // `handlebars` brings these along; a field of their name would call them.
+    renderer.unregister_helper("log");
+    renderer.unregister_helper("raw");
     renderer.register_helper("join", Box::new(Join));
     renderer.register_helper("json", Box::new(Json));
     renderer

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use handlebars::Context;
 
-use crate::definition::{FileRule, Image, Mode, Overlay, Plan, Project, did_you_mean, read_text};
+use crate::definition::{
+    FileRule, Image, Mode, Overlay, Plan, Project, State, did_you_mean, read_text,
+};
 
 use super::error::{Error, Result, RuleProblem};
 use super::shape::Sight;
@@ -23,6 +25,15 @@ pub(super) struct Source<'a> {
     image: &'a Image,
     tree: Tree,
     rules: BTreeMap<&'a Path, &'a FileRule>,
+}
+
+/// What a check of many trees has come across.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// The templates, by their path in the project.
+    templates: BTreeSet<PathBuf>,
+    /// Where the parameters are declared that any of them uses.
+    pub(super) used: BTreeSet<String>,
 }
 
 impl<'a> Source<'a> {
@@ -41,15 +52,22 @@ impl<'a> Source<'a> {
         Ok(Self { image, tree, rules })
     }
 
-    /// Checks every template that is not in `seen` yet.
-    pub(super) fn check(&self, project: &Project, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
+    /// Checks every template that is not in `survey` yet.
+    pub(super) fn check(&self, project: &Project, survey: &mut Survey) -> Result<()> {
         let sight = self.sight(project)?;
         let mut errors = Vec::new();
         for node in self.tree.values() {
             let template = matches!(node.kind, NodeKind::Template { .. });
-            if template && seen.insert(node.origin.clone()) {
-                let source = read_text(project.root(), &node.origin)?;
-                errors.extend(Checked::new(source, &sight).err().into_iter().flatten());
+            if !template || !survey.templates.insert(node.origin.clone()) {
+                continue;
+            }
+            let source = read_text(project.root(), &node.origin)?;
+            match Checked::new(source, &sight) {
+                Ok(template) => {
+                    let places = template.used.iter().filter_map(|name| sight.declared.get(name));
+                    survey.used.extend(places.map(ToString::to_string));
+                }
+                Err(found) => errors.extend(found),
             }
         }
         Error::collect((), errors)
@@ -229,6 +247,23 @@ pub(super) fn check_layers(layers: &[RenderedLayer]) -> Result<()> {
             check_type(&entry.path, lower, &node)?;
         }
         below.insert(&entry.path, node);
+    }
+    Ok(())
+}
+
+/// Checks that no file stands where a volume of `plan` will be mounted over it.
+pub(super) fn check_states(plan: &Plan, layers: &[RenderedLayer]) -> Result<()> {
+    for entry in layers.iter().flat_map(|layer| &layer.entries) {
+        let hides = |state: &&State| {
+            entry.path != state.path.relative() && entry.path.starts_with(state.path.relative())
+        };
+        if let Some(state) = plan.states.iter().find(hides) {
+            let path = format!("/{}", entry.path.display());
+            let source_path = entry.source.display().to_string();
+            let problem = RuleProblem::Hidden { source_path, path };
+            let help = "have it made on the volume at boot, for example by tmpfiles.d(5)";
+            return Err(Error::rule(problem, &state.place, Some(help.to_owned())));
+        }
     }
     Ok(())
 }

@@ -26,18 +26,19 @@ mod layer;
 mod position;
 mod scope;
 mod shape;
+mod survey;
 mod template;
 mod tree;
 mod values;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::definition::lint::Finding;
 use crate::definition::{Plan, Project};
 
 pub use error::{Error, Result, RuleProblem, TemplateProblem};
 
-use layer::{Source, check_covers, check_layers};
+use layer::{Source, Survey, check_covers, check_layers, check_states};
 use template::Renderer;
 
 /// The files of one definition of a stack.
@@ -146,32 +147,41 @@ pub fn render(project: &Project, plan: &Plan) -> Result<Vec<RenderedLayer>> {
     }
     let layers = Error::collect(layers, errors)?;
     check_layers(&layers)?;
+    check_states(plan, &layers)?;
     check_covers(plan, &layers)?;
     Ok(layers)
 }
 
 /// Checks the templates and files of every definition and overlay, whether or not a role uses
-/// them, without any values.
+/// them, without any values. The result are doubts:
+///
+/// - `unused-parameter`: a parameter that no template uses, so that its value changes nothing.
 ///
 /// # Errors
 ///
 /// As for [`render`].
-pub fn check(project: &Project) -> Result<()> {
+pub fn check(project: &Project) -> Result<Vec<Finding>> {
     let mut errors = Vec::new();
+    let mut survey = Survey::default();
     for image in project.images() {
         let name = image.name.as_str();
-        // A template that several sites share is checked once.
-        let mut seen = BTreeSet::new();
-        let mut check = |site| Source::read(project, name, site)?.check(project, &mut seen);
+        let mut check = |site| Source::read(project, name, site)?.check(project, &mut survey);
         if let Err(error) = check(None) {
             errors.push(error);
             continue;
         }
-        let sites =
-            project.sites().filter(|site| layer::overlay_files(project, site, name).is_dir());
+        let sites = project.sites();
+        let sites = sites.filter(|site| layer::overlay_files(project, site, name).is_dir());
         errors.extend(sites.filter_map(|site| check(Some(site.name.as_str())).err()));
     }
-    Error::collect((), errors)
+    let parameters = project.images().flat_map(|image| &image.parameters);
+    let unused =
+        parameters.filter(|(_, parameter)| !survey.used.contains(&parameter.place.to_string()));
+    let findings = unused.map(|(name, parameter)| {
+        let message = format!("no template uses `{name}`");
+        Finding::new("unused-parameter", message, &parameter.place, "use it or remove it")
+    });
+    Error::collect(findings.collect(), errors)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! any enclosing block comes first; otherwise a path starts at `this` of the innermost `each` or
 //! `with`, `../` goes one of them outward, and `@root/` goes to the outermost.
 
+use std::collections::BTreeSet;
+
 use crate::definition::did_you_mean;
 
 use super::error::TemplateProblem;
@@ -37,6 +39,8 @@ pub(super) struct Scope<'a> {
     sight: &'a Sight,
     /// From the whole template inward; never empty.
     pub(super) frames: Vec<Frame>,
+    /// The names at the root that were resolved.
+    pub(super) used: BTreeSet<String>,
 }
 
 /// A problem and its remedy, place still unknown.
@@ -55,11 +59,11 @@ struct Parts<'a> {
 impl<'a> Scope<'a> {
     pub(super) fn new(sight: &'a Sight) -> Self {
         let frame = Frame { this: sight.root.clone(), names: Vec::new(), indexed: false };
-        Self { sight, frames: vec![frame] }
+        Self { sight, frames: vec![frame], used: BTreeSet::new() }
     }
 
     /// The type of the value at `path`.
-    pub(super) fn resolve(&self, path: &str) -> Result<Shape, Failure> {
+    pub(super) fn resolve(&mut self, path: &str) -> Result<Shape, Failure> {
         let parts = split(path);
         if parts.local {
             return self.local(path, &parts);
@@ -71,7 +75,10 @@ impl<'a> Scope<'a> {
                 names = &names[1..];
                 shape
             }
-            None if parts.from_root => &self.sight.root,
+            None if parts.from_root || parts.up + 1 == self.frames.len() => {
+                self.used.extend(names.first().map(|name| (*name).to_owned()));
+                &self.sight.root
+            }
             None => &self.outward(path, parts.up)?.this,
         };
         let mut shape = start;

@@ -8,6 +8,8 @@ use crate::definition::{Image, Place, Type};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Text,
+    /// One of a few texts.
+    Choice(Vec<String>),
     Number,
     Boolean,
     List(Box<Shape>),
@@ -18,7 +20,7 @@ impl Shape {
     /// The type as messages name it.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Self::Text => "text",
+            Self::Text | Self::Choice(_) => "text",
             Self::Number => "a number",
             Self::Boolean => "true or false",
             Self::List(_) => "a list",
@@ -28,7 +30,12 @@ impl Shape {
 
     /// Whether the value can be written out as it is.
     pub(super) fn is_scalar(&self) -> bool {
-        matches!(self, Self::Text | Self::Number | Self::Boolean)
+        !matches!(self, Self::List(_) | Self::Record(_))
+    }
+
+    /// Whether the value is text.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self, Self::Text | Self::Choice(_))
     }
 
     fn record<const N: usize>(fields: [(&str, Shape); N]) -> Self {
@@ -41,9 +48,12 @@ impl From<&Type> for Shape {
         match kind {
             Type::Boolean => Self::Boolean,
             Type::Integer { .. } | Type::Port => Self::Number,
-            Type::String { .. } | Type::Address | Type::Network | Type::Hostname | Type::Path => {
-                Self::Text
-            }
+            Type::String { values: Some(values) } => Self::Choice(values.clone()),
+            Type::String { values: None }
+            | Type::Address
+            | Type::Network
+            | Type::Hostname
+            | Type::Path => Self::Text,
             Type::List(items) => Self::List(Box::new(items.as_ref().into())),
             Type::Record(fields) => Self::Record(
                 fields

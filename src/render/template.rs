@@ -5,11 +5,12 @@
 //! questions of white space, a call of an invisible helper is put before every piece of text and
 //! every expression. The helper writes nothing; it notes the line that the output has reached.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use handlebars::template::{Template, TemplateElement, TemplateMapping};
+use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement, TemplateMapping};
 use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError,
     RenderErrorReason, Renderable, TemplateErrorReason,
@@ -22,18 +23,17 @@ use super::error::{Error, Result, TemplateProblem};
 use super::helper;
 use super::position::{Cursor, line_starts, offset};
 use super::shape::Sight;
+use super::survey::survey;
 
-/// The most blocks or parentheses inside each other. The parser is recursive; this keeps it well
-/// within any stack.
-const DEPTH_LIMIT: usize = 50;
-
-/// The name of the helper that marks lines. No template can name it: the check refuses it.
-const MARK: &str = "__line";
+/// The name of the helper that marks lines. The grammar lets no template name it.
+const MARK: &str = "line mark";
 
 /// A template that names only what exists, in the way its type allows.
 pub(super) struct Checked {
     source: Source,
     template: Template,
+    /// The names it uses of those in sight everywhere.
+    pub(super) used: BTreeSet<String>,
 }
 
 /// The text of a rendered template.
@@ -48,8 +48,8 @@ impl Checked {
     /// Parses and checks `source`.
     pub(super) fn new(source: Source, sight: &Sight) -> Result<Self, Vec<Error>> {
         let template = parse(&source).map_err(|error| vec![error])?;
-        let errors = check(&template, Cursor::new(&source), sight);
-        if errors.is_empty() { Ok(Self { source, template }) } else { Err(errors) }
+        let used = check(&template, Cursor::new(&source), sight)?;
+        Ok(Self { source, template, used })
     }
 
     /// Renders the template with `values`.
@@ -76,16 +76,11 @@ impl Checked {
 
 fn parse(source: &Source) -> Result<Template> {
     let text = source.inner();
-    let whole = Place::new(source.clone(), 0..text.lines().next().map_or(0, str::len));
-    if depth(text) > DEPTH_LIMIT {
-        return Err(Error::template(TemplateProblem::TooDeep(DEPTH_LIMIT), &whole, None));
-    }
+    let place = |start| letter(source, start);
+    survey(text).map_err(|(problem, start)| Error::template(problem, &place(start), None))?;
     Template::compile(text).map_err(|error| {
-        let place = error.pos().map_or(whole, |(line, column)| {
-            let start = offset(text, &line_starts(text), line, column);
-            let length = text[start..].chars().next().map_or(0, char::len_utf8);
-            Place::new(source.clone(), start..start + length)
-        });
+        let (line, column) = error.pos().unwrap_or((1, 1));
+        let place = place(offset(text, &line_starts(text), line, column));
         let (message, help) = match error.reason() {
             TemplateErrorReason::MismatchingClosedHelper(opened, closed) => {
                 (format!("{opened} is open, but {closed} is closed"), None)
@@ -101,39 +96,30 @@ fn parse(source: &Source) -> Result<Template> {
     })
 }
 
-/// An upper bound for how deep blocks and parentheses go.
-fn depth(text: &str) -> usize {
-    let mut deepest = 0;
-    let (mut blocks, mut parentheses) = (0_usize, 0_usize);
-    let bytes = text.as_bytes();
-    let mut tag = false;
-    for (index, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'{' if bytes[index..].starts_with(b"{{") => tag = true,
-            b'}' if bytes[index..].starts_with(b"}}") => (tag, parentheses) = (false, 0),
-            b'#' if tag => blocks += 1,
-            b'/' if tag && bytes[..index].trim_ascii_end().ends_with(b"{") => {
-                blocks = blocks.saturating_sub(1);
-            }
-            b'(' | b'[' if tag => parentheses += 1,
-            b')' | b']' if tag => parentheses = parentheses.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(blocks + parentheses);
-    }
-    deepest
+/// The letter of `source` at `start`, or its last one if `start` is the end.
+fn letter(source: &Source, start: usize) -> Place {
+    let text = source.inner();
+    let (start, letter) = match text[start..].chars().next() {
+        Some(letter) => (start, Some(letter)),
+        None => match text.trim_end().char_indices().last() {
+            Some((start, letter)) => (start, Some(letter)),
+            None => (0, None),
+        },
+    };
+    Place::new(source.clone(), start..start + letter.map_or(0, char::len_utf8))
 }
 
 /// Puts marks into a parsed template.
 struct Marker<'a> {
     text: &'a str,
     lines: Vec<usize>,
+    mark: Option<HelperTemplate>,
 }
 
 impl<'a> Marker<'a> {
     fn new(source: &'a Source) -> Self {
         let text = source.inner();
-        Self { text, lines: line_starts(text) }
+        Self { text, lines: line_starts(text), mark: mark() }
     }
 
     fn mark(&self, template: &mut Template) {
@@ -155,13 +141,14 @@ impl<'a> Marker<'a> {
         match &mut element {
             TemplateElement::RawString(text) => {
                 for (line, piece) in self.pieces(text, mapping.as_ref()) {
-                    push_mark(template, line, mapping.clone());
+                    self.push_mark(template, line, mapping.clone());
                     push(template, TemplateElement::RawString(piece), mapping.clone());
                 }
                 return;
             }
             TemplateElement::Expression(_) | TemplateElement::HtmlExpression(_) => {
-                push_mark(template, mapping.as_ref().map(|mapping| mapping.0), mapping.clone());
+                let line = mapping.as_ref().map(|mapping| mapping.0);
+                self.push_mark(template, line, mapping.clone());
             }
             TemplateElement::HelperBlock(block) => {
                 block.template.iter_mut().for_each(|template| self.mark(template));
@@ -170,6 +157,19 @@ impl<'a> Marker<'a> {
             _ => {}
         }
         push(template, element, mapping);
+    }
+
+    fn push_mark(
+        &self,
+        template: &mut Template,
+        line: Option<usize>,
+        mapping: Option<TemplateMapping>,
+    ) {
+        if let (Some(line), Some(mark)) = (line, &self.mark) {
+            let mut mark = mark.clone();
+            mark.params = vec![Parameter::Literal(line.into())];
+            push(template, TemplateElement::Expression(Box::new(mark)), mapping);
+        }
     }
 
     /// Cuts text into lines, each with its line in the template; none where only white space is.
@@ -202,11 +202,16 @@ fn push(template: &mut Template, element: TemplateElement, mapping: Option<Templ
     template.mapping.extend(mapping);
 }
 
-fn push_mark(template: &mut Template, line: Option<usize>, mapping: Option<TemplateMapping>) {
-    let Some(line) = line else { return };
-    let mark = Template::compile(&format!("{{{{{MARK} {line}}}}}"));
-    if let Some(mark) = mark.ok().and_then(|mut mark| mark.elements.pop()) {
-        push(template, mark, mapping);
+/// A call of the helper that marks lines, made from that of another: `handlebars` makes them only
+/// of text.
+fn mark() -> Option<HelperTemplate> {
+    let template = Template::compile("{{helper 0}}").ok()?;
+    match template.elements.into_iter().next()? {
+        TemplateElement::Expression(mut call) => {
+            call.name = Parameter::Name(MARK.to_owned());
+            Some(*call)
+        }
+        _ => None,
     }
 }
 

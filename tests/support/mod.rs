@@ -1,5 +1,5 @@
 //! What several integration tests share. Each test binary uses only a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod archive;
 pub mod base;
@@ -9,3 +9,4 @@ pub mod http;
 pub mod package;
 pub mod project;
 pub mod signer;
+pub mod template;

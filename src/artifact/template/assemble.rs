@@ -1,7 +1,8 @@
 //! Putting a template together from cached and new frames.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -9,7 +10,7 @@ use std::sync::mpsc;
 use super::frame::{compress, compress_bytes};
 use super::plan::{Frame, plan};
 use super::{Compression, Error, FrameStore};
-use crate::digest::{Digest, HashingWriter};
+use crate::digest::{Digest, Hasher};
 use crate::layer::archive::{Archive, END_OF_ARCHIVE};
 use crate::layer::index::Merged;
 
@@ -65,31 +66,55 @@ pub fn assemble(
 ) -> Result<Assembled, Error> {
     let merged = Merged::new(stack.iter().map(|layer| &layer.index))?;
     let frames = plan(stack, &merged, 0, compression);
-    let mut output = HashingWriter::new(output);
-    let mut buffer = vec![0; 1024 * 1024];
-    let append = |frame: &Frame, file: &mut File| {
-        copy(file, &mut output, &mut buffer)?;
-        progress(frame.size());
-        Ok(())
-    };
-    let (frames_reused, frames_compressed) =
-        provide(&frames, stack, store, compression, threads, append)?;
     let end = compress_bytes(&END_OF_ARCHIVE, compression)?;
-    output.write_all(&end).map_err(Error::Write)?;
-    let (_, sha256, size) = output.finish();
-    let raw_size = frames.iter().map(Frame::size).sum::<u64>() + END_OF_ARCHIVE.len() as u64;
-    Ok(Assembled { sha256, size, raw_size, frames_reused, frames_compressed })
+    std::thread::scope(|scope| {
+        // Bounded, so that not every frame's file is open at once.
+        let (sender, receiver) = mpsc::sync_channel(16);
+        let digest = scope.spawn(|| digest_of(receiver));
+        let mut size = 0;
+        let append = |frame: &Frame, mut file: File| {
+            // The kernel copies from file to file by itself, without the bytes passing through here,
+            // or shares the blocks where the file system can.
+            size += io::copy(&mut file, output).map_err(Error::Write)?;
+            progress(frame.size());
+            let _ = sender.send(file);
+            Ok(())
+        };
+        let (frames_reused, frames_compressed) =
+            provide(&frames, stack, store, compression, threads, append)?;
+        output.write_all(&end).map_err(Error::Write)?;
+        drop(sender);
+        let mut hasher = digest.join().expect("hashing does not panic").map_err(Error::Store)?;
+        hasher.update(&end);
+        Ok(Assembled {
+            sha256: hasher.finish(),
+            size: size + end.len() as u64,
+            raw_size: frames.iter().map(Frame::size).sum::<u64>() + END_OF_ARCHIVE.len() as u64,
+            frames_reused,
+            frames_compressed,
+        })
+    })
 }
 
-fn copy(file: &mut File, output: &mut impl Write, buffer: &mut [u8]) -> Result<(), Error> {
-    loop {
-        match file.read(buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => output.write_all(&buffer[..count]).map_err(Error::Write)?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::Store(error)),
+/// Hashes the contents of `files`, one after the other, as they arrive.
+fn digest_of(files: mpsc::Receiver<File>) -> io::Result<Hasher> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 * 1024];
+    for file in files {
+        let mut offset = 0;
+        loop {
+            match file.read_at(&mut buffer, offset) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(&buffer[..count]);
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
+    Ok(hasher)
 }
 
 /// Hands every frame to `consume`, in order and on this thread, while up to `threads` others
@@ -100,7 +125,7 @@ fn provide(
     store: &dyn FrameStore,
     compression: Compression,
     threads: usize,
-    mut consume: impl FnMut(&Frame, &mut File) -> Result<(), Error>,
+    mut consume: impl FnMut(&Frame, File) -> Result<(), Error>,
 ) -> Result<(usize, usize), Error> {
     let mut ready: Vec<Option<PathBuf>> =
         frames.iter().map(|frame| store.find(&frame.key)).collect();
@@ -134,7 +159,7 @@ fn provide(
                     ready[done] = Some(path?);
                 }
                 let path = ready[number].take().expect("just waited for");
-                consume(frame, &mut File::open(path).map_err(Error::Store)?)?;
+                consume(frame, File::open(path).map_err(Error::Store)?)?;
             }
             Ok(())
         };

@@ -8,7 +8,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::plan::{Frame, Piece};
 use super::{Compression, Error};
-use crate::layer::archive::{self, Archive};
+use crate::layer::archive::Archive;
 
 /// Bytes read at a time.
 const CHUNK: u64 = 256 * 1024;
@@ -30,10 +30,11 @@ pub(super) fn compress(
                 while position < end {
                     let count = CHUNK.min(end - position);
                     let bytes = &mut chunk[..count as usize];
-                    layer
-                        .file
-                        .read_exact_at(bytes, position)
-                        .map_err(|source| archive::Error::Read { offset: position, source })?;
+                    layer.file.read_exact_at(bytes, position).map_err(|source| Error::Layer {
+                        layer: layer.digest,
+                        offset: position,
+                        source,
+                    })?;
                     encoder.write_all(bytes).map_err(Error::Compress)?;
                     position += count;
                 }

@@ -14,7 +14,7 @@
 //!
 //! # Frames
 //!
-//! The archive is compressed as a sequence of independent zstd frames (RFC 8878, section 3: "The
+//! The archive is compressed as a sequence of independent zstd frames (RFC 8878, section 3.1: "The
 //! decompressed content of multiple concatenated frames is the concatenation of each frame's
 //! decompressed content"), which every zstd decoder reads as one. Each layer is cut into frames by its
 //! own list of members, whatever the other layers are, and every frame is kept under a key made of
@@ -34,7 +34,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::layer::{archive, index};
+use crate::layer::index;
 
 pub use assemble::{Assembled, assemble, precompress};
 
@@ -44,7 +44,8 @@ pub trait FrameStore: Sync {
     fn find(&self, key: &Digest) -> Option<PathBuf>;
 
     /// Keeps `frame` under `key` and returns the file that now holds it. Nothing half-written may
-    /// ever be found under a key, not even after a crash.
+    /// ever be found under a key, not even after a crash. Several threads or processes may keep the
+    /// same frame at once.
     fn keep(&self, key: &Digest, frame: &[u8]) -> io::Result<PathBuf>;
 }
 
@@ -77,6 +78,9 @@ impl Compression {
     /// | 11 | standard | 65.67 MB | 64.18 MB | 63.79 MB | 10 |
     /// | 13 | standard | 65.45 MB | 63.96 MB | — | 25 |
     ///
+    /// On a tree of 1.13 GB with databases, PHP, Ruby and web servers it makes 248 MB in 17 CPU seconds,
+    /// `zstd -9` 263 MB in 24.
+    ///
     /// Long-distance matching saves at most 1 % more for a third more time. Larger frames compress
     /// better, but there are fewer to share among threads and more has to be compressed again when
     /// one file in them changes.
@@ -92,9 +96,17 @@ pub enum Error {
     #[diagnostic(transparent)]
     Merge(#[from] index::Error),
     /// A layer's archive could not be read.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Layer(#[from] archive::Error),
+    #[error("cannot read layer {layer} at byte {offset}")]
+    #[diagnostic(help("is the store's disk in order? the layer is built again if it is deleted"))]
+    Layer {
+        /// The layer.
+        layer: Digest,
+        /// Where in its archive.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// zstd failed.
     #[error("cannot compress a part of the template")]
     Compress(#[source] io::Error),

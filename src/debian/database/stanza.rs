@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Error;
-use crate::debian::{control, relation};
+use crate::debian::{control, relation, version};
 
 /// The fields that dpkg knows, in the order in which it writes them (`fieldinfos` in its
 /// parse.c). All other fields follow in their original order.
@@ -38,8 +38,16 @@ const FIELDS: [&str; 26] = [
 
 /// Fields that say something about the state of a system or about an archive; in the control
 /// file of a package they mean nothing.
-const FOREIGN: [&str; 7] =
-    ["Status", "Config-Version", "Conffiles", "Filename", "Size", "MD5sum", "Triggers-Pending"];
+const FOREIGN: [&str; 8] = [
+    "Status",
+    "Config-Version",
+    "Conffiles",
+    "Filename",
+    "Size",
+    "MD5sum",
+    "Triggers-Pending",
+    "Triggers-Awaited",
+];
 
 /// What the control file of a package says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +100,17 @@ impl Stanza {
         if !is_architecture(&architecture) {
             return Err(wrong(format!("`{architecture}` is not an architecture")));
         }
+        if let Err(reason) = version::validate(&version) {
+            return Err(wrong(format!("`{version}` is not a version: {reason}")));
+        }
         required("Maintainer")?;
         required("Description")?;
-        Ok(Self { fields, name, version, architecture })
+        let stanza = Self { fields, name, version, architecture };
+        if stanza.is_multi_arch_same() && stanza.architecture == "all" {
+            let problem = "it is for all architectures and yet `Multi-Arch: same`";
+            return Err(wrong(problem.to_owned()));
+        }
+        Ok(stanza)
     }
 
     /// The value of the field `name`.
@@ -163,9 +179,9 @@ impl Stanza {
                 },
             }
         }
+        let known = FIELDS.iter().chain(&FOREIGN);
         for (name, value) in self.fields.iter().filter(|_| others) {
-            let is = |known: &&str| known.eq_ignore_ascii_case(name);
-            if !FIELDS.iter().any(|known| is(&known)) && !FOREIGN.iter().any(|known| is(&known)) {
+            if !known.clone().any(|known| known.eq_ignore_ascii_case(name)) {
                 _ = writeln!(text, "{name}: {value}");
             }
         }
@@ -250,6 +266,8 @@ mod tests {
             ("no version", CONTROL.replace("Version: 1\n", "")),
             ("path as name", CONTROL.replace("Package: x", "Package: ../x")),
             ("path as architecture", CONTROL.replace("amd64", "../x")),
+            ("no valid version", CONTROL.replace("Version: 1", "Version: x")),
+            ("all and same", CONTROL.replace("amd64", "all\nMulti-Arch: same")),
             ("empty", String::new()),
         ] {
             assert!(Stanza::parse(text.as_bytes(), "x").is_err(), "{name}");

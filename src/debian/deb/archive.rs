@@ -48,8 +48,8 @@ pub(super) struct Part {
 
 impl Part {
     /// The member's bytes, decompressed.
-    pub fn reader(&self, file: &File) -> io::Result<Box<dyn Read>> {
-        let window = Window { file: file.try_clone()?, offset: self.offset, left: self.size };
+    pub fn reader(&self, file: File) -> io::Result<Box<dyn Read>> {
+        let window = Window { file, offset: self.offset, left: self.size };
         let packed = BufReader::with_capacity(128 * 1024, window);
         Ok(match self.compression {
             Compression::None => Box::new(packed),
@@ -65,8 +65,7 @@ impl Part {
     }
 }
 
-/// A stretch of a file. Reads by position, so that readers of one file do not disturb each
-/// other; a file that ends within the stretch is an error.
+/// A stretch of a file. A file that ends within the stretch is an error.
 struct Window {
     file: File,
     offset: u64,
@@ -114,59 +113,88 @@ fn parse_header(bytes: &[u8; 60]) -> Result<Header, String> {
     Ok(Header { name: name.to_owned(), size })
 }
 
+/// Walks over the members of an outer archive.
+struct Walk<'a> {
+    path: &'a Path,
+    file: &'a File,
+    length: u64,
+    offset: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn start(path: &'a Path, file: &'a File) -> Result<Self, Error> {
+        let metadata = file.metadata();
+        let length =
+            metadata.map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
+        let walk = Self { path, file, length, offset: MAGIC.len() as u64 };
+        let mut magic = [0; MAGIC.len()];
+        walk.read_at(&mut magic, 0)?;
+        if &magic != MAGIC {
+            return Err(walk.format("it is not an ar archive".to_owned()));
+        }
+        Ok(walk)
+    }
+
+    /// The next member's header and where its content starts.
+    fn next(&mut self) -> Result<(Header, u64), Error> {
+        let mut bytes = [0; 60];
+        self.read_at(&mut bytes, self.offset)?;
+        let header = parse_header(&bytes).map_err(|problem| self.format(problem))?;
+        let start = self.offset + bytes.len() as u64;
+        if header.size > self.length.saturating_sub(start) {
+            return Err(self.format(format!("it ends within its member `{}`", header.name)));
+        }
+        // Members start at even offsets.
+        self.offset = start + header.size + header.size % 2;
+        Ok((header, start))
+    }
+
+    /// Checks that the first member says that the format is known.
+    fn check_version(&mut self) -> Result<(), Error> {
+        let (Header { name, size }, start) = self.next()?;
+        if name != "debian-binary" || size > 64 {
+            return Err(self.format("its first member is not `debian-binary`".to_owned()));
+        }
+        let mut text = vec![0; size as usize];
+        self.read_at(&mut text, start)?;
+        check_version(&text).map_err(|problem| self.format(problem))
+    }
+
+    /// The next member that is not optional, which must be the archive `wanted` (`data.tar`).
+    fn part(&mut self, wanted: &str) -> Result<Part, Error> {
+        loop {
+            let (Header { name, size }, offset) = self.next()?;
+            // deb(5): members whose names start so are not critical and are skipped.
+            if name.starts_with('_') {
+                continue;
+            }
+            let Some(extension) = name.strip_prefix(wanted) else {
+                return Err(self.format(format!("`{name}` comes before `{wanted}`")));
+            };
+            let Some(compression) = Compression::of_extension(extension) else {
+                return Err(Error::Compression { path: self.path.to_owned(), member: name });
+            };
+            return Ok(Part { name, compression, offset, size });
+        }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => self.format("it ends too early".to_owned()),
+            _ => Error::Read { path: self.path.to_owned(), source },
+        })
+    }
+
+    fn format(&self, problem: String) -> Error {
+        Error::Format { path: self.path.to_owned(), problem }
+    }
+}
+
 /// Finds the control and the data archive, in the order and with the strictness of deb(5).
 pub(super) fn parts(path: &Path, file: &File) -> Result<(Part, Part), Error> {
-    let format = |problem: String| Error::Format { path: path.to_owned(), problem };
-    let read = |source| match source {
-        error if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => {
-            format("it ends too early".to_owned())
-        }
-        source => Error::Read { path: path.to_owned(), source },
-    };
-    let length = file.metadata().map_err(read)?.len();
-    let mut magic = [0; 8];
-    file.read_exact_at(&mut magic, 0).map_err(read)?;
-    if &magic != MAGIC {
-        return Err(format("it is not an ar archive".to_owned()));
-    }
-    let mut offset = MAGIC.len() as u64;
-    let mut version_seen = false;
-    let mut control = None;
-    loop {
-        let mut header = [0; 60];
-        file.read_exact_at(&mut header, offset).map_err(read)?;
-        let Header { name, size } = parse_header(&header).map_err(format)?;
-        let start = offset + header.len() as u64;
-        if size > length.saturating_sub(start) {
-            return Err(format(format!("it ends within its member `{name}`")));
-        }
-        offset = start + size + size % 2;
-        let part = |extension: &str| match Compression::of_extension(extension) {
-            Some(compression) => Ok(Part { name: name.clone(), compression, offset: start, size }),
-            None => Err(Error::Compression { path: path.to_owned(), member: name.clone() }),
-        };
-        if !version_seen {
-            if name != "debian-binary" || size > 64 {
-                return Err(format("its first member is not `debian-binary`".to_owned()));
-            }
-            let mut text = vec![0; size as usize];
-            file.read_exact_at(&mut text, start).map_err(read)?;
-            check_version(&text).map_err(format)?;
-            version_seen = true;
-        } else if name.starts_with('_') {
-            // deb(5): such members are not critical and are skipped.
-        } else if let Some(control) = &control {
-            return match name.strip_prefix("data.tar") {
-                Some(extension) => Ok((Part::clone(control), part(extension)?)),
-                None => Err(format(format!("`{name}` comes before `data.tar`"))),
-            };
-        } else {
-            match name.strip_prefix("control.tar") {
-                Some(extension) => control = Some(part(extension)?),
-                None => return Err(format(format!("`{name}` comes before `control.tar`"))),
-            }
-        }
-    }
+    let mut walk = Walk::start(path, file)?;
+    walk.check_version()?;
+    Ok((walk.part("control.tar")?, walk.part("data.tar")?))
 }
 
 /// Checks the content of `debian-binary`, which is `2.0` or a later minor version and a line end.

@@ -5,6 +5,10 @@
 mod archive;
 mod error;
 mod member;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -41,18 +45,18 @@ pub struct ControlFile {
 #[derive(Debug)]
 pub struct Deb {
     path: PathBuf,
-    file: File,
     data: Part,
     control: Vec<ControlFile>,
 }
 
 impl Deb {
-    /// Opens a package file and reads its control archive.
+    /// Opens a package file and reads its control archive. The file is closed again: a set may
+    /// have more packages than a process may have open files.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file =
             File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let (control, data) = archive::parts(path, &file)?;
-        let mut deb = Self { path: path.to_owned(), file, data, control: Vec::new() };
+        let mut deb = Self { path: path.to_owned(), data, control: Vec::new() };
         deb.control = deb.read_control(&control)?;
         Ok(deb)
     }
@@ -127,7 +131,9 @@ impl Deb {
         mut visit: impl FnMut(&tar::Header, &mut dyn Read) -> Result<(), E>,
     ) -> Result<(), E> {
         let wrap = |source| E::from(self.problem(part, limit, Problem::Io(source)));
-        let reader = part.reader(&self.file).map_err(wrap)?;
+        let file = File::open(&self.path)
+            .map_err(|source| E::from(Error::Read { path: self.path.clone(), source }))?;
+        let reader = part.reader(file).map_err(wrap)?;
         let reader = BufReader::with_capacity(64 * 1024, Bounded { inner: reader, left: limit });
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries().map_err(wrap)?.raw(true) {
@@ -161,16 +167,16 @@ fn control_file(member: Member, content: &mut dyn Read) -> Result<Option<Control
         Problem::Refused(Refusal { member: name.clone(), problem: problem.to_owned() })
     };
     match member.kind {
-        MemberKind::Directory if name == "." => return Ok(None),
+        MemberKind::Directory if name == "." => Ok(None),
         MemberKind::File { .. } if name.contains('/') => {
-            return Err(refuse("control archives have no subdirectories"));
+            Err(refuse("control archives have no subdirectories"))
         }
-        MemberKind::File { .. } if name.contains('.') => return Ok(None),
+        MemberKind::File { .. } if name.contains('.') => Ok(None),
         MemberKind::File { .. } if name.len() > CONTROL_NAME_LIMIT => {
-            return Err(refuse("its name is too long for a control file"));
+            Err(refuse("its name is too long for a control file"))
         }
         MemberKind::File { .. } if !name.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            return Err(refuse("its name is not plain text"));
+            Err(refuse("its name is not plain text"))
         }
         MemberKind::File { size } => {
             let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! Which packages of a batch ship which path, noted by many threads at a time.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 
@@ -106,22 +106,31 @@ impl Table {
         }
     }
 
-    /// Notes that the directory `path` is there, and whether this batch has made it.
-    pub fn note_directory(&self, path: &[u8], made: bool, package: usize, metadata: Metadata) {
+    /// Notes that the directory `path` is there, and whether this batch has made it. An error is
+    /// a package that ships something else there.
+    pub fn note_directory(
+        &self,
+        path: &[u8],
+        made: bool,
+        package: usize,
+        metadata: Metadata,
+    ) -> Result<(), usize> {
         match self.shard(path).entry(path.to_vec()) {
             Entry::Vacant(entry) => {
                 entry.insert(Claims::Directory(Directory { made, package, metadata }));
             }
-            Entry::Occupied(mut entry) => {
-                if let Claims::Directory(directory) = entry.get_mut() {
+            Entry::Occupied(mut entry) => match entry.get_mut() {
+                Claims::Others(packages) => return Err(packages[0]),
+                Claims::Directory(directory) => {
                     directory.made |= made;
                     if package < directory.package {
                         directory.package = package;
                         directory.metadata = metadata;
                     }
                 }
-            }
+            },
         }
+        Ok(())
     }
 
     /// The directories that the batch has made, in order.
@@ -132,16 +141,13 @@ impl Table {
         })
     }
 
-    /// The paths that several packages claim, with these packages in order.
-    pub fn contested(&self) -> BTreeMap<MemberPath, Vec<usize>> {
-        self.collect(|claims| match claims {
-            Claims::Others(packages) if packages.len() > 1 => {
-                let mut packages = packages.clone();
-                packages.sort_unstable();
-                Some(packages)
-            }
+    /// The paths that several packages claim.
+    pub fn contested(&self) -> BTreeSet<MemberPath> {
+        let contested = self.collect(|claims| match claims {
+            Claims::Others(packages) if packages.len() > 1 => Some(()),
             _ => None,
-        })
+        });
+        contested.into_keys().collect()
     }
 
     fn collect<T>(&self, pick: impl Fn(&Claims) -> Option<T>) -> BTreeMap<MemberPath, T> {

@@ -124,7 +124,7 @@ pub enum Error {
         target: String,
     },
     /// The system refused to create something.
-    #[error("cannot create {} for package {package}", path.display())]
+    #[error("cannot create {} for {package}", path.display())]
     Create {
         /// The path as seen from outside the root directory.
         path: PathBuf,

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::Error;
 use super::batch;
 use super::package::{Loaded, Package};
 use super::plan::{Circle, Node, Step, plan_batches};
-use super::{Error, relations};
+use super::relations::{self, Needs};
 use crate::debian::database::root::Root;
 use crate::debian::database::{CONTROL_DIRECTORY, DIRECTORY, Database};
 use crate::progress::Progress;
@@ -127,7 +128,7 @@ impl<'a> Installer<'a> {
             .packages
             .iter()
             .zip(resolved)
-            .map(|(package, (pre_depends, depends))| Node {
+            .map(|(package, Needs { pre_depends, depends })| Node {
                 essential: package.stanza.is_essential(),
                 preinst: package.deb.control_file("preinst").is_some(),
                 foundation: package.name() == "base-files",

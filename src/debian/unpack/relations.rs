@@ -7,20 +7,25 @@ use super::package::Loaded;
 use crate::debian::database::Status;
 use crate::debian::relation::{self, Alternative};
 
-/// For each package, the packages that satisfy its `Pre-Depends` and those that satisfy its
-/// `Depends`, by their places in `packages`. Relations that a configured package in `status`
+/// The packages that a package needs, by their places in the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// Those that satisfy its `Pre-Depends`.
+    pub pre_depends: Vec<usize>,
+    /// Those that satisfy its `Depends`.
+    pub depends: Vec<usize>,
+}
+
+/// What each of the packages needs. Relations that a configured package in `status`
 /// satisfies are left out, and so are those that nothing satisfies: dpkg will name them.
-pub(super) fn resolve(
-    packages: &[Loaded],
-    status: &Status,
-) -> Result<Vec<(Vec<usize>, Vec<usize>)>, Error> {
+pub(super) fn resolve(packages: &[Loaded], status: &Status) -> Result<Vec<Needs>, Error> {
     let providers = Providers::of(packages, status);
     packages
         .iter()
         .enumerate()
         .map(|(index, package)| {
             let resolve = |field| providers.resolve(index, package, field);
-            Ok((resolve("Pre-Depends")?, resolve("Depends")?))
+            Ok(Needs { pre_depends: resolve("Pre-Depends")?, depends: resolve("Depends")? })
         })
         .collect()
 }

@@ -88,79 +88,88 @@ impl Settlement<'_> {
         if contested.is_empty() {
             return Ok(());
         }
-        let mut places: BTreeMap<(MemberPath, usize), Vec<usize>> = BTreeMap::new();
+        let mut places: BTreeMap<MemberPath, BTreeMap<usize, Vec<usize>>> = BTreeMap::new();
         for (index, members) in members.iter().enumerate() {
             for (position, placed) in members.iter().enumerate() {
                 let claims = !matches!(placed.kind, MemberKind::Directory)
                     && placed.state != State::Lost
-                    && contested.contains_key(&placed.place);
+                    && contested.contains(&placed.place);
                 if claims {
-                    places.entry((placed.place.clone(), index)).or_default().push(position);
+                    let claims = places.entry(placed.place.clone()).or_default();
+                    claims.entry(index).or_default().push(position);
                 }
             }
         }
-        for (place, packages) in contested {
-            let claims: Vec<(usize, Vec<usize>)> = packages
-                .into_iter()
-                .filter_map(|index| Some((index, places.remove(&(place.clone(), index))?)))
-                .collect();
-            self.decide_one(members, &claims)?;
+        places.values().try_for_each(|claims| self.decide_one(members, claims))
+    }
+
+    /// Decides about one path, as if the packages were unpacked one after another.
+    fn decide_one(
+        &self,
+        members: &mut [Vec<Placed>],
+        claims: &BTreeMap<usize, Vec<usize>>,
+    ) -> Result<(), Error> {
+        let mut owners: BTreeSet<usize> = BTreeSet::new();
+        // The owner whose file is at the path in the end.
+        let mut holder = None;
+        for &index in claims.keys() {
+            match self.contend(members, claims, &owners, index)? {
+                Contest::Lost => mark(members, index, claims, State::Lost),
+                Contest::Shared => _ = owners.insert(index),
+                Contest::Won(replaced) => {
+                    for owner in replaced {
+                        owners.remove(&owner);
+                        mark(members, owner, claims, State::Lost);
+                    }
+                    owners.insert(index);
+                    holder = Some(index);
+                }
+            }
+        }
+        for owner in owners.into_iter().filter(|&owner| Some(owner) != holder) {
+            mark(members, owner, claims, State::Done);
         }
         Ok(())
     }
 
-    /// Decides about one path. `claims` are packages in order, each with the positions of its
-    /// members of that path; the last of them counts.
-    fn decide_one(
-        &mut self,
-        members: &mut [Vec<Placed>],
-        claims: &[(usize, Vec<usize>)],
-    ) -> Result<(), Error> {
+    /// What happens when the package `index` comes to a path that has `owners`. `claims` are the
+    /// positions of the members of that path by package; the last of a package counts.
+    fn contend(
+        &self,
+        members: &[Vec<Placed>],
+        claims: &BTreeMap<usize, Vec<usize>>,
+        owners: &BTreeSet<usize>,
+        index: usize,
+    ) -> Result<Contest, Error> {
         let packages = self.context.packages;
-        let mut owners: BTreeSet<usize> = BTreeSet::new();
-        let mut holder = None;
-        for &(index, ref positions) in claims {
-            let placed = &members[index][positions[positions.len() - 1]];
-            let (mut replaced, mut lost, mut shared) = (Vec::new(), false, false);
-            for &owner in &owners {
-                let theirs = claims.iter().find(|claim| claim.0 == owner);
-                let theirs = theirs.map(|claim| &members[owner][claim.1[claim.1.len() - 1]]);
-                // dpkg compares paths as packages name them: by different names, the later
-                // package gets the file, and both believe to have it.
-                let Some(theirs) = theirs.filter(|theirs| theirs.path == placed.path) else {
-                    continue;
-                };
-                match compare(&packages[owner].identity, &packages[index].identity) {
-                    _ if same_link(theirs, placed) => shared = true,
-                    Claim::Shared => {
-                        self.check_shared(owner, theirs, placed)?;
-                        shared = true;
-                    }
-                    Claim::Second => replaced.push(owner),
-                    Claim::First => lost = true,
-                    Claim::Conflict => return Err(conflict(packages, &placed.path, owner, index)),
-                }
-            }
-            if lost {
-                mark(members, index, positions, State::Lost);
+        let member = |index: usize| {
+            let position = claims.get(&index).and_then(|positions| positions.last().copied());
+            position.map(|position| &members[index][position])
+        };
+        let Some(placed) = member(index) else { return Ok(Contest::Lost) };
+        let (mut replaced, mut lost, mut shared) = (Vec::new(), false, false);
+        for &owner in owners {
+            // dpkg compares paths as packages name them: by different names, the later package
+            // gets the file, and both believe to have it.
+            let Some(theirs) = member(owner).filter(|theirs| theirs.path == placed.path) else {
                 continue;
-            }
-            for owner in replaced {
-                owners.remove(&owner);
-                let positions = claims.iter().find(|claim| claim.0 == owner);
-                mark(members, owner, positions.map_or(&[], |claim| &claim.1), State::Lost);
-            }
-            owners.insert(index);
-            if !shared {
-                holder = Some(index);
-            }
-        }
-        for &(index, ref positions) in claims {
-            if owners.contains(&index) && Some(index) != holder {
-                mark(members, index, positions, State::Done);
+            };
+            match compare(&packages[owner].identity, &packages[index].identity) {
+                _ if same_link(theirs, placed) => shared = true,
+                Claim::Shared => {
+                    self.check_shared(owner, theirs, placed)?;
+                    shared = true;
+                }
+                Claim::Second => replaced.push(owner),
+                Claim::First => lost = true,
+                Claim::Conflict => return Err(conflict(packages, &placed.path, owner, index)),
             }
         }
-        Ok(())
+        Ok(match (lost, shared) {
+            (true, _) => Contest::Lost,
+            (false, true) => Contest::Shared,
+            (false, false) => Contest::Won(replaced),
+        })
     }
 
     /// Checks that the same file of one package for two architectures is the same.
@@ -236,7 +245,8 @@ impl Settlement<'_> {
         for (path, directory) in self.context.table.made_directories().into_iter().rev() {
             self.files.finish_directory(&path, directory.metadata).map_err(|source| {
                 let package = self.context.packages.get(directory.package);
-                let package = package.map(|package| package.label()).unwrap_or_default();
+                let package =
+                    package.map_or_else(|| "several packages".to_owned(), |one| one.label());
                 Error::Create { path: self.context.root.outside(&path), package, source }
             })?;
         }
@@ -249,9 +259,24 @@ impl Settlement<'_> {
     }
 }
 
-/// Sets the state of members that have not been written, or whose path is lost.
-fn mark(members: &mut [Vec<Placed>], index: usize, positions: &[usize], state: State) {
-    for &position in positions {
+/// What becomes of a package that ships a path of others.
+enum Contest {
+    /// It goes without.
+    Lost,
+    /// It has the path together with others, and it is the same for all.
+    Shared,
+    /// It has the path, and these do not have it any more.
+    Won(Vec<usize>),
+}
+
+/// Sets the state of a package's members of the path to which `claims` belong.
+fn mark(
+    members: &mut [Vec<Placed>],
+    index: usize,
+    claims: &BTreeMap<usize, Vec<usize>>,
+    state: State,
+) {
+    for &position in claims.get(&index).into_iter().flatten() {
         members[index][position].state = state.clone();
     }
 }

@@ -233,6 +233,22 @@ fn directories_and_files_that_do_not_belong() {
 }
 
 #[test]
+fn overlay_files_for_no_image() {
+    refused("files_of_no_image", &Files::sound().with("overlays/campus/files/wbe/etc/x", ""));
+    let files = Files::sound();
+    std::os::unix::fs::symlink("/etc", files.root().join("overlays/campus/files")).unwrap();
+    refused("overlay_files_link", &files);
+}
+
+#[test]
+fn nesting_has_an_end() {
+    for text in ["[", "{a="].map(|open| format!("x = {}", open.repeat(100_000))) {
+        let error = Files::sound().with(WEB, &text).load().unwrap_err();
+        assert!(matches!(error, Error::Located(_)), "{error}");
+    }
+}
+
+#[test]
 fn plans_that_cannot_be_made() {
     let files = Files::sound().replace(CAMPUS, "domain = \"campus.example\"\n", "");
     let project = files.load().unwrap();

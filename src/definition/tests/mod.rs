@@ -2,6 +2,7 @@
 
 mod errors;
 mod fixture;
+mod lints;
 mod plans;
 mod properties;
 

@@ -16,6 +16,9 @@ fn lines() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    // Each case writes a project to the disk.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn any_definition_is_read_or_refused(text in prop_oneof![lines(), any::<String>()]) {
         let files = Files::sound().with("images/web/image.toml", &text);

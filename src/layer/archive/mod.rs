@@ -82,6 +82,16 @@ pub const fn padded(size: u64) -> u64 {
 /// Why an archive could not be written or read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
+    /// A file that should hold a layer cannot be used.
+    #[error("cannot use the layer in {}", path.display())]
+    #[diagnostic(help("delete the file if it is damaged: the layer is then built again"))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// The archive could not be read.
     #[error("cannot read the layer archive at byte {offset}")]
     Read {
@@ -123,9 +133,7 @@ pub enum Error {
     },
     /// An archive that is read is not a layer archive.
     #[error("not a layer archive: {defect} at byte {offset}")]
-    #[diagnostic(help(
-        "the file is damaged or another program wrote it; delete it from the store and build again"
-    ))]
+    #[diagnostic(help("the file is damaged, or another program wrote it"))]
     Malformed {
         /// Start of the member that is wrong.
         offset: u64,

@@ -26,11 +26,14 @@ impl Archive {
     /// Opens the archive at `path`, whose content the caller knows to have `digest`.
     ///
     /// # Errors
-    /// As [`Index::read`].
+    /// [`Error::File`], with an error of [`Index::read`] as its source.
     pub fn open(path: &Path, digest: Digest) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|source| Error::Read { offset: 0, source })?;
-        let index = Index::read(&file)?;
-        Ok(Self { digest, file, index })
+        let open = || {
+            let file = File::open(path).map_err(|source| Error::Read { offset: 0, source })?;
+            let index = Index::read(&file)?;
+            Ok(Self { digest, file, index })
+        };
+        open().map_err(|source| Error::File { path: path.to_owned(), source: Box::new(source) })
     }
 }
 
@@ -193,7 +196,7 @@ struct Window<'a> {
 impl Window<'_> {
     /// Bytes read at a time. Half of a Debian system's files are smaller; more would mostly read
     /// contents that nobody asked for.
-    const SIZE: u64 = 8 * 1024;
+    const SIZE: u64 = 4 * 1024;
 
     /// `count` bytes at `offset`.
     fn get(&mut self, offset: u64, count: u64) -> Result<&[u8], Error> {

@@ -100,8 +100,10 @@ impl Sequence {
     pub(super) fn check(&mut self, entry: &Entry) -> Result<(), Rule> {
         check_path(&entry.path)?;
         self.check_place(entry)?;
-        check_numbers(entry)?;
-        check_extended_attributes(entry)?;
+        if entry.kind != Kind::Whiteout {
+            check_numbers(entry)?;
+            check_extended_attributes(entry)?;
+        }
         match &entry.kind {
             Kind::File { .. } => {
                 self.files.insert(entry.path.clone(), Attributes::of(entry));

@@ -40,6 +40,12 @@ impl Tree {
         self
     }
 
+    /// Without `path`.
+    pub fn without(mut self, path: &str) -> Self {
+        self.0.remove(&PathBuf::from(path)).unwrap();
+        self
+    }
+
     /// Takes over all of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);

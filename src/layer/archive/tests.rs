@@ -12,25 +12,28 @@ use super::*;
 use crate::digest::Digest;
 use crate::layer::entry::{Entry, Kind};
 
+/// An entry with its content.
+type Member = (Entry, Vec<u8>);
+
 fn entry(path: &str, kind: Kind) -> Entry {
     let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
     let xattrs = BTreeMap::new();
     Entry { path: path.into(), kind, mode, uid: 0, gid: 0, mtime: 1_700_000_000, xattrs }
 }
 
-fn file(path: &str, content: &[u8]) -> (Entry, Vec<u8>) {
+fn file(path: &str, content: &[u8]) -> Member {
     (entry(path, Kind::File { size: content.len() as u64 }), content.to_vec())
 }
 
-fn link(path: &str, target: &str) -> (Entry, Vec<u8>) {
+fn link(path: &str, target: &str) -> Member {
     (entry(path, Kind::Symlink { target: target.into() }), Vec::new())
 }
 
-fn other(path: &str, kind: Kind) -> (Entry, Vec<u8>) {
+fn other(path: &str, kind: Kind) -> Member {
     (entry(path, kind), Vec::new())
 }
 
-fn write(members: &[(Entry, Vec<u8>)]) -> Result<Vec<u8>, Error> {
+fn write(members: &[Member]) -> Result<Vec<u8>, Error> {
     let mut writer = Writer::new(Vec::new());
     for (entry, content) in members {
         writer.append(entry, &mut content.as_slice())?;
@@ -45,7 +48,7 @@ fn read(bytes: &[u8]) -> Result<Index, Error> {
 }
 
 /// One of everything that the format knows.
-fn sample() -> Vec<(Entry, Vec<u8>)> {
+fn sample() -> Vec<Member> {
     let long = format!("usr/share/{}/{}", "d".repeat(60), "f".repeat(60));
     let mut members = vec![
         other("", Kind::Directory),
@@ -118,7 +121,7 @@ fn entries_that_break_a_rule_are_refused() {
     let directory = |path: &str| other(path, Kind::Directory);
     let hard_link =
         |path: &str, target: &str| other(path, Kind::Hardlink { target: target.into() });
-    let with = |mut member: (Entry, Vec<u8>), change: fn(&mut Entry)| {
+    let with = |mut member: Member, change: fn(&mut Entry)| {
         change(&mut member.0);
         member
     };
@@ -128,7 +131,7 @@ fn entries_that_break_a_rule_are_refused() {
         member.0.path = PathBuf::from(std::ffi::OsString::from_vec(vec![0xff]));
         member
     };
-    let cases: Vec<(Vec<(Entry, Vec<u8>)>, Rule)> = vec![
+    let cases: Vec<(Vec<Member>, Rule)> = vec![
         (vec![file("/etc", b"")], Rule::UnsafePath),
         (vec![file("a/../b", b"")], Rule::UnsafePath),
         (vec![file("./a", b"")], Rule::UnsafePath),
@@ -326,7 +329,7 @@ fn any_name() -> impl Strategy<Value = String> {
     ]
 }
 
-fn any_member() -> impl Strategy<Value = (Entry, Vec<u8>)> {
+fn any_member() -> impl Strategy<Value = Member> {
     let path = prop::collection::vec(any_name(), 1..5).prop_map(|names| names.join("/"));
     let content = prop::collection::vec(any::<u8>(), 0..1500);
     let attributes = prop::collection::btree_map(
@@ -371,7 +374,7 @@ proptest! {
     fn any_tree_round_trips(members in prop::collection::vec(any_member(), 0..30)) {
         let mut members = members;
         members.sort_by(|left, right| left.0.path.cmp(&right.0.path));
-        let mut kept: Vec<(Entry, Vec<u8>)> = Vec::new();
+        let mut kept: Vec<Member> = Vec::new();
         for member in members {
             let fits = kept.last().is_none_or(|(last, _)| {
                 last.path != member.0.path && (last.kind == Kind::Directory || !member.0.path.starts_with(&last.path))

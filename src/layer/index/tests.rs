@@ -166,36 +166,61 @@ fn symbolic_links_are_followed_inside_the_tree() {
     }
 }
 
+/// What a path is in [`merge_slowly`]: a file is the layer and first name of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Slow {
+    Directory,
+    File(usize, PathBuf),
+}
+
 /// The same by the obvious, slow way: a map that each layer's members change in turn.
-fn merge_slowly(layers: &[Index]) -> BTreeMap<PathBuf, (usize, Kind)> {
-    let mut tree: BTreeMap<PathBuf, (usize, Kind)> = BTreeMap::new();
+fn merge_slowly(layers: &[Index]) -> BTreeMap<PathBuf, (usize, Slow)> {
+    let mut tree: BTreeMap<PathBuf, (usize, Slow)> = BTreeMap::new();
     for (number, layer) in layers.iter().enumerate() {
         for member in layer.entries() {
             let Entry { path, kind, .. } = &member.entry;
             if *kind != Kind::Directory {
                 tree.retain(|other, _| !other.starts_with(path));
             }
-            if *kind != Kind::Whiteout {
-                tree.insert(path.clone(), (number, kind.clone()));
-            }
+            let slow = match kind {
+                Kind::Directory => Slow::Directory,
+                Kind::File { .. } => Slow::File(number, path.clone()),
+                Kind::Hardlink { target } => Slow::File(number, target.clone()),
+                Kind::Symlink { .. } => panic!("not made here"),
+                Kind::Whiteout => continue,
+            };
+            tree.insert(path.clone(), (number, slow));
         }
     }
     tree
 }
 
-/// A layer over the paths `x`, `x/y`, `x/y/z` for one-letter names, whose parents are included.
+/// A layer over the paths `x`, `x/y`, `x/y/z` for one-letter names, whose parents are included. Some
+/// of the files are hard links to the layer's first file.
 fn any_layer() -> impl Strategy<Value = Index> {
     let path = prop::collection::vec("[abc]", 1..4);
-    prop::collection::btree_map(path, 0..4_u8, 0..12).prop_map(|paths| {
-        let mut lines: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    prop::collection::btree_map(path, 0..6_usize, 0..12).prop_map(|paths| {
+        let mut lines: BTreeMap<Vec<String>, (&str, String)> = BTreeMap::new();
         for (names, kind) in paths {
             for depth in 1..names.len() {
-                lines.insert(names[..depth].to_vec(), format!("d {}", names[..depth].join("/")));
+                lines.insert(names[..depth].to_vec(), ("d", String::new()));
             }
-            let kind = ["d", "w", "f", "f"][usize::from(kind)];
-            lines.entry(names.clone()).or_insert_with(|| format!("{kind} {} x", names.join("/")));
+            let kind = ["d", "w", "f", "f", "h", "h"][kind];
+            lines.entry(names.clone()).or_insert_with(|| (kind, names.join("-")));
         }
-        let text: Vec<String> = lines.into_values().collect();
+        let file = |(names, line): (&Vec<String>, &(&str, String))| {
+            matches!(line.0, "f" | "h").then(|| names.join("/"))
+        };
+        let first = lines.iter().find_map(file);
+        let line = |(names, (kind, content)): (&Vec<String>, &(&str, String))| {
+            let path = names.join("/");
+            match (*kind, &first) {
+                ("h", Some(first)) if *first != path => format!("h {path} {first}"),
+                ("h", _) => format!("f {path} {content}"),
+                _ => format!("{kind} {path} {content}"),
+            }
+        };
+        let text: Vec<String> = lines.iter().map(line).collect();
         layer(&format!("d /\n{}", text.join("\n"))).index
     })
 }
@@ -203,15 +228,32 @@ fn any_layer() -> impl Strategy<Value = Index> {
 proptest! {
     #[test]
     fn merging_agrees_with_the_obvious_way(layers in prop::collection::vec(any_layer(), 1..5)) {
-        let expected = merge_slowly(&layers);
         let merged = Merged::new(&layers).unwrap();
-        let found: BTreeMap<_, _> = merged
-            .entries()
-            .iter()
-            .map(|item| (item.entry.path.clone(), (item.layer, item.entry.kind.clone())))
-            .collect();
+        let mut files: HashMap<(usize, u64), PathBuf> = HashMap::new();
+        let mut found = BTreeMap::new();
+        for item in merged.entries() {
+            let path = item.entry.path.clone();
+            let slow = match &item.entry.kind {
+                Kind::Directory => Slow::Directory,
+                kind => {
+                    let Content { layer, offset, .. } = merged.content(item).unwrap();
+                    // Every content is there once, under its first name; the rest link to that.
+                    let first = files.entry((layer, offset)).or_insert_with(|| path.clone());
+                    match kind {
+                        Kind::Hardlink { target } => prop_assert_eq!(&target, &first),
+                        _ => prop_assert_eq!(&path, first),
+                    }
+                    let named = |member: &&IndexedEntry| {
+                        member.data_offset == offset && matches!(member.entry.kind, Kind::File { .. })
+                    };
+                    let member = layers[layer].entries().iter().find(named).unwrap();
+                    Slow::File(layer, member.entry.path.clone())
+                }
+            };
+            found.insert(path, (item.layer, slow));
+        }
         prop_assert_eq!(merged.entries().len(), found.len());
-        prop_assert_eq!(found, expected);
+        prop_assert_eq!(found, merge_slowly(&layers));
         prop_assert!(merged.entries().is_sorted_by(|left, right| left.entry.path < right.entry.path));
     }
 }

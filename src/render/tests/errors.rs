@@ -35,7 +35,7 @@ fn names_that_nothing_declares() {
         &[
             "listen {{max_conections}}\n",
             "global\n  maxconn {{ max_connections }}\n{{#if typo}}x{{/if}}\n",
-            "{{#unless typo}}x{{/unless}}",
+            "{{#unless typo}}{{tpyo}}{{/unless}}",
             "{{#if mode}}a{{else if typo}}b{{/if}}",
             "{{#if mode}}typo{{#if domain}}x{{else}}typo{{/if}}{{else if (eq typo \"a\")}}b{{/if}}",
             "{{#if (and mode (not typo))}}x{{/if}}",
@@ -77,6 +77,8 @@ fn values_used_against_their_type() {
             "{{join backends \",\"}}",
             "{{join backends \",\" \"adress\"}}",
             "{{lookup time_servers \"0\"}}",
+            "{{#if (eq mode \"htpp\")}}x{{/if}}",
+            "{{#if (ne \"udp\" mode)}}x{{/if}}",
         ],
     );
 }
@@ -103,15 +105,39 @@ fn templates_that_use_the_language_in_other_ways() {
             "{{#if mode domain}}x{{/if}}",
             "{{#with site as |a b|}}x{{/with}}",
             "{{eq mode null}}",
+            "{{json [1]}}",
+            "{{json {\"a\": 1}}}",
             "{{__line 3}}",
             "{{log mode}}",
             "{{{{raw}}}}{{x}}{{{{/raw}}}}",
         ],
     );
-    let deep = format!("{}x{}", "{{#if mode}}".repeat(60), "{{/if}}".repeat(60));
-    let files = Files::sound().with(CONF, &deep);
-    let error = super::render(&files).unwrap_err();
-    assert!(error.to_string().starts_with("more than 50 blocks"), "{error}");
+}
+
+#[test]
+fn nesting_has_an_end() {
+    let blocks = |depth| format!("{}x{}", "{{#if mode}}".repeat(depth), "{{/if}}".repeat(depth));
+    let calls = |depth| {
+        format!("{{{{#if {}mode{}}}}}x{{{{/if}}}}", "(not ".repeat(depth), ")".repeat(depth))
+    };
+    for template in [blocks(50), calls(50)] {
+        super::render(&Files::sound().with(CONF, &template)).unwrap();
+    }
+    for template in [
+        blocks(51),
+        calls(51),
+        blocks(50_000),
+        calls(50_000),
+        format!("{{{{x {}", "(a ".repeat(50_000)),
+    ] {
+        let error = super::render(&Files::sound().with(CONF, &template)).unwrap_err();
+        assert!(error.to_string().starts_with("more than 50 blocks"), "{error}");
+    }
+    for template in ["[".repeat(50_000), "{\"}}\":".repeat(50_000)] {
+        let template = format!("{{{{json \"}}}}\" {template}");
+        let error = super::render(&Files::sound().with(CONF, &template)).unwrap_err();
+        assert!(error.to_string().starts_with("lists and records"), "{error}");
+    }
 }
 
 #[test]
@@ -178,10 +204,8 @@ fn entries_that_are_not_files() {
     symlink("/etc", files.root().join("images/web/files")).unwrap();
     refused("tree_is_a_link", &files);
 
-    let files = Files::sound();
-    std::fs::create_dir(files.root().join("outside")).unwrap();
-    std::fs::write(files.root().join("outside/passwd"), "x").unwrap();
-    symlink("../../outside", files.root().join("overlays/campus/files")).unwrap();
+    let files = Files::sound().with("overlays/campus/files/node/x", "x");
+    symlink("/etc", files.root().join("overlays/campus/files/web")).unwrap();
     refused("overlay_tree_is_a_link", &files);
 }
 
@@ -195,6 +219,9 @@ fn rules_for_paths_that_are_not_there() {
         &conf("[[files]]\npath = \"/etc/x.conf\"\n[[files]]\npath = \"/etc/x.conf\"\n"),
     );
     refused("covers", &conf("[[check]]\ncommand = [\"/bin/true\"]\ncovers = [\"/etc/y.conf\"]\n"));
+    let state = "[[state]]\npath = \"/var/lib/app\"\ndoc = \"x\"\n";
+    refused("hidden", &conf(state).with("images/web/files/var/lib/app/key", "x"));
+    super::render(&conf(state).with("images/web/files/var/lib/app/.gitkeep", "")).unwrap();
     let files = conf("[[files]]\npath = \"/etc/link\"\nmode = \"0600\"\n");
     symlink("x.conf", files.root().join("images/web/files/etc/link")).unwrap();
     refused("rule_link_mode", &files);

@@ -155,3 +155,31 @@ fn bytes_are_copied_as_they_are() {
     let layers = render(&files).unwrap();
     assert_eq!(entry(&layers, "etc/blob").kind, RenderedKind::File { content: bytes });
 }
+
+#[test]
+fn parameters_that_no_template_uses_are_found() {
+    let files = Files::sound()
+        .with("images/node/files/etc/a.hbs", "{{#each time_servers}}{{@root.domain}}{{/each}}")
+        .with("images/web/files/etc/b.hbs", "{{#each backends}}{{port}}{{/each}}")
+        .with("overlays/campus/files/web/etc/c.hbs", "{{#with site}}{{../mode}}{{/with}}");
+    let findings = crate::render::check(&files.load().unwrap()).unwrap();
+    let messages: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(messages, ["no template uses `max_connections` [unused-parameter]"]);
+}
+
+#[test]
+fn fields_may_be_named_like_what_is_no_helper_here() {
+    let parameter = "[parameters.logs]\ntype = \"list\"\nitems = { type = \"record\", fields = { log = { type = \"string\" }, len = { type = \"integer\" } } }\ndefault = [{ log = \"a\", len = 7 }]\ndoc = \"x\"\n";
+    let files = Files::sound()
+        .append(WEB, parameter)
+        .with("images/web/files/etc/x.conf.hbs", "{{#each logs}}{{log}} {{this.len}}{{/each}}");
+    assert_eq!(text(&render(&files).unwrap(), "etc/x.conf"), "a 7");
+}
+
+#[test]
+fn no_parameter_can_be_named_like_a_helper() {
+    let reserved = crate::definition::RESERVED_NAMES;
+    for name in crate::render::helper::names() {
+        assert!(reserved.contains(&name), "{name}");
+    }
+}
