@@ -263,7 +263,8 @@ impl Open {
         if existing {
             accounts::create(&root, &request.users, &request.groups)?;
         }
-        let epoch = newest(&request.packages).map_err(|failure| failure.naming(&request.packages))?;
+        let epoch =
+            newest(&request.packages).map_err(|failure| failure.naming(&request.packages))?;
         let epoch = epoch.max(request.layer.epoch);
         let guard = NoServices::new(&root)?;
         report("unpack");

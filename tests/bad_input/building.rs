@@ -119,9 +119,16 @@ fn an_owner_that_is_not_there() {
 }
 
 #[test]
-fn a_volume_that_is_not_empty() {
-    let package = Package::new("web", "1.0").file("var/lib/web/data", "x");
-    let state = "[[state]]\npath = \"/var/lib/web\"\nowner = \"root\"\ngroup = \"root\"\n\
-                 mode = \"0755\"\ndoc = \"Data\"\n";
-    build("volume", &[package], state, &[]);
+fn a_root_image_without_dpkg() {
+    let archive = Archive::new(&[Package::new("web", "1.0")]);
+    let project = Project::small(&archive, r#"["web"]"#, "");
+    project.succeed(&["lock"]);
+    refused("no_dpkg", &project, &["build", "app"]);
+}
+
+#[test]
+fn an_image_that_must_not_be_shipped() {
+    let run = "[[run]]\ncommand = [\"/bin/sh\", \"-c\", \"echo x > /etc/ssh_host_key.pem; \
+               echo '-----BEGIN PRIVATE KEY-----' > /etc/key.pem\"]\n";
+    build("lint", &[], run, &[]);
 }

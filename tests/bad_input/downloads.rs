@@ -37,7 +37,7 @@ fn a_file_of_another_size() {
 fn a_download_that_always_ends_early() {
     let (archive, project) = locked();
     let path = format!("/{}", pool_path(&web()));
-    archive.server.faults(&path, std::iter::repeat_n(Fault::Truncate(0), 20));
+    archive.server.faults(&path, std::iter::repeat_n(Fault::Truncate(100), 20));
     refused("truncated", &project, &["build", "app"]);
 }
 

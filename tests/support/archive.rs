@@ -53,6 +53,7 @@ impl Archive {
     pub fn with_base(base: &Base, packages: &[Package]) -> Self {
         let mut archive = Self { server: Server::start(), packages: base.stanzas.clone() };
         archive.server.directory(&base.directory);
+        archive.add(&base.stand_in);
         for package in packages {
             archive.add(package);
         }

@@ -13,17 +13,36 @@ use imgbuild::lock::Lock;
 use imgbuild::progress::Silent;
 use imgbuild::store::Store;
 
-use super::package::stanza;
+use super::package::{Package, stanza};
 use super::project::{Project, STORE_VARIABLE};
 
 /// A shell, dpkg, what it calls, and what the scripts of these very packages call.
-pub const INSTALL: &str = r#"["base-files", "base-passwd", "coreutils", "dash", "diffutils", "dpkg", "grep", "libc-bin", "sed"]"#;
+const DEBIAN: &str = r#""base-files", "base-passwd", "coreutils", "dash", "diffutils", "dpkg", "grep", "libc-bin", "sed""#;
+
+/// Those, and something for whatever else an image must have to be published.
+pub fn install() -> String {
+    format!("[{DEBIAN}, \"stand-in\"]")
+}
+
+/// Has the names that Proxmox needs in an image, but nothing that works.
+fn stand_in() -> Package {
+    Package::new("stand-in", "1.0")
+        .directory("etc/systemd")
+        .directory("etc/network")
+        .file("etc/shadow", "root:*:20000:0:99999:7:::\n")
+        .program("usr/lib/systemd/systemd", "#!/bin/false\n")
+        .program("usr/sbin/ifup", "#!/bin/false\n")
+        .program("usr/sbin/dhcpcd", "#!/bin/false\n")
+        .link("./usr/sbin/init", "../lib/systemd/systemd")
+}
 
 /// Where they come from.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
 /// The packages of Debian.
 pub struct Base {
+    /// A package of our own beside them.
+    pub stand_in: Package,
     /// Their part of a `Packages` file.
     pub stanzas: String,
     /// What to serve: it has a `pool`.
@@ -78,7 +97,7 @@ fn prepare() -> Result<Base, String> {
         }
         writeln!(stanzas, "{}", stanza(&control, &package.path, &content)).unwrap();
     }
-    Ok(Base { stanzas, directory, store: path })
+    Ok(Base { stand_in: stand_in(), stanzas, directory, store: path })
 }
 
 /// What Debian offers today.
@@ -91,7 +110,7 @@ fn lock(store: &Path) -> Lock {
          architecture = \"amd64\"\n[[debian.repositories]]\nname = \"trixie\"\nurl = \"{MIRROR}\"\n\
          suite = \"trixie\"\ncomponents = [\"main\"]\nkeyring = \"keys/debian.asc\"\n\
          signed_by = [\"04B54C3CDCA79751B16BC6B5225629DF75B188BD\", \
-         \"41587F7DB8C774BCCF131416762F67A0B2C39DE4\"]\n[packages]\ninstall = {INSTALL}\n"
+         \"41587F7DB8C774BCCF131416762F67A0B2C39DE4\"]\n[packages]\ninstall = [{DEBIAN}]\n"
     );
     project.write("images/base/image.toml", &definition);
     let output = project.command(&["lock"]).env(STORE_VARIABLE, store).output().unwrap();

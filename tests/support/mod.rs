@@ -5,6 +5,7 @@ pub mod archive;
 pub mod base;
 pub mod bench;
 pub mod disk;
+pub mod harm;
 pub mod http;
 pub mod package;
 pub mod project;

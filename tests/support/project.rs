@@ -58,7 +58,7 @@ impl Project {
         let mut project = Self::new();
         project.store = base.store.clone();
         project.write("images/base/keys/archive.asc", &Archive::keyring());
-        let (debian, install) = (archive.debian(""), base::INSTALL);
+        let (debian, install) = (archive.debian(""), base::install());
         let definition = format!(
             "summary = \"What scripts need\"\nversion = \"1.0.0\"\n\n{debian}\n\
              [packages]\ninstall = {install}\n"

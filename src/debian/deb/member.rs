@@ -259,7 +259,18 @@ mod tests {
         for (name, path) in accepted {
             assert_eq!(member_path(name.as_bytes()).unwrap(), path.as_bytes(), "{name}");
         }
-        for name in ["", "/", "/usr/bin/x", "..", "../x", "./usr/../etc", "usr//bin", "usr/./bin", "a\nb", "usr//"] {
+        for name in [
+            "",
+            "/",
+            "/usr/bin/x",
+            "..",
+            "../x",
+            "./usr/../etc",
+            "usr//bin",
+            "usr/./bin",
+            "a\nb",
+            "usr//",
+        ] {
             assert!(member_path(name.as_bytes()).is_err(), "{name:?}");
         }
     }
