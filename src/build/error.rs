@@ -90,7 +90,7 @@ pub enum Error {
 }
 
 fn shown(output: &str) -> String {
-    let indented = output.trim_end().lines().map(|line| format!("\n  │ {line}"));
+    let indented = output.trim_end().lines().map(|line| format!("\n  {line}"));
     indented.collect()
 }
 

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod archive;
 pub mod entry;
+pub mod failure;
 pub mod index;
 pub mod lay;
 pub mod normalise;

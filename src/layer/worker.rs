@@ -1,7 +1,6 @@
 //! What the sandbox's worker does: it holds one tree, lays layers into it, lets package scripts and checks
 //! run in it, and writes what changed as a new layer.
 
-use std::error::Error as StdError;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
@@ -14,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::accounts::{self, Group, User};
 use super::archive::{Archive, Writer};
 use super::entry::{Entry, Kind};
+pub use super::failure::Failure;
 use super::lay::{Extent, lay};
 use super::normalise::normalise;
 use super::tree::Tree;
 use crate::debian::database::{self, root::Root};
+use crate::debian::deb;
 use crate::debian::unpack::{self, Maintainer, Package};
 use crate::digest::Digest;
 use crate::progress::Silent;
@@ -162,37 +163,6 @@ pub struct Accounts {
     pub group: String,
 }
 
-/// An error that has crossed the border of the sandbox.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// What failed, then why, outermost first.
-    pub chain: Vec<String>,
-    /// What to do about it.
-    pub help: Option<String>,
-    /// The command of the image that failed, when it was one.
-    pub command: Option<String>,
-    /// The last lines that it wrote.
-    pub output: String,
-}
-
-impl Failure {
-    fn new(error: &(dyn StdError + 'static)) -> Self {
-        let mut chain = vec![error.to_string()];
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            chain.push(error.to_string());
-            cause = error.source();
-        }
-        Self { chain, help: None, command: None, output: String::new() }
-    }
-}
-
-impl<E: StdError + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::new(&error)
-    }
-}
-
 /// Serves requests until the caller has gone.
 pub fn serve() -> ExitCode {
     if let Err(code) = sandbox::prepare_worker() {
@@ -287,19 +257,23 @@ impl Open {
         request: &Packages,
         report: &mut dyn FnMut(&str),
     ) -> Result<Answer, Failure> {
-        let log = File::create(&request.layer.log)?;
+        let log = new_log(&request.layer.log)?;
         let root = self.tree.root().to_owned();
         let existing = root.join("etc/passwd").exists();
         if existing {
             accounts::create(&root, &request.users, &request.groups)?;
         }
-        let epoch = request.layer.epoch.max(newest(&request.packages)?);
+        let epoch =
+            newest(&request.packages).map_err(|failure| failure.naming(&request.packages))?;
+        let epoch = epoch.max(request.layer.epoch);
         let guard = NoServices::new(&root)?;
         report("unpack");
         let threads = NonZeroUsize::new(request.threads).unwrap_or(NonZeroUsize::MIN);
         let packages: Vec<Package> = request.packages.iter().map(package).collect();
         let mut runner = Runner { open: self, log: &log, epoch };
-        unpack::install(&root, &packages, &mut runner, threads, &Silent)?;
+        unpack::install(&root, &packages, &mut runner, threads, &Silent)
+            .map_err(|failure| failure.naming(&request.packages))?;
+        require_dpkg(&root)?;
         if !existing {
             accounts::create(&root, &request.users, &request.groups)?;
         }
@@ -311,7 +285,7 @@ impl Open {
     }
 
     fn run(&mut self, request: &Run, report: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
-        let log = File::create(&request.layer.log)?;
+        let log = new_log(&request.layer.log)?;
         let guard = NoServices::new(self.tree.root())?;
         let runner = Runner { open: self, log: &log, epoch: request.layer.epoch };
         for command in &request.commands {
@@ -403,7 +377,11 @@ impl unpack::Runner for Runner<'_> {
     fn preinst(&mut self, script: &Maintainer) -> Result<(), Failure> {
         let mut argv = vec![Path::new("/").join(&script.script).display().to_string()];
         argv.extend(script.arguments.iter().cloned());
-        self.command(argv, &script.environment)
+        self.command(argv, &script.environment).map_err(|mut failure| {
+            let Maintainer { package, version, .. } = script;
+            failure.chain.insert(0, format!("the preinst script of {package} {version}"));
+            failure
+        })
     }
 
     fn configure(&mut self, packages: &[String]) -> Result<(), Failure> {
@@ -442,15 +420,29 @@ fn package(file: &PackageFile) -> Package {
 
 /// When the youngest of `packages` was built, in seconds since 1970: the time in the header of its first
 /// member (deb(5), ar(5)), which dpkg-deb(1) also makes the limit for every file in it.
-fn newest(packages: &[PackageFile]) -> io::Result<u64> {
+fn newest(packages: &[PackageFile]) -> Result<u64, Failure> {
     let mut newest = 0;
-    for package in packages {
+    for PackageFile { path, .. } in packages {
         let mut start = [0; 36];
-        File::open(&package.path)?.read_exact(&mut start)?;
+        File::open(path)?.read_exact(&mut start).map_err(|_| {
+            let problem = "it is too short".to_owned();
+            deb::Error::Format { path: path.clone(), problem }
+        })?;
         let date = String::from_utf8_lossy(&start[24..36]).trim().parse().unwrap_or(0);
         newest = newest.max(date);
     }
     Ok(newest)
+}
+
+/// Without dpkg in the tree nothing can be configured.
+fn require_dpkg(root: &Path) -> Result<(), Failure> {
+    if root.join("usr/bin/dpkg").exists() {
+        return Ok(());
+    }
+    Err(Failure::because(
+        "no image of the stack installs dpkg, which configures the packages",
+        "give the root image what every Debian system has: `essential = true` under [packages]",
+    ))
 }
 
 fn default_environment(epoch: u64) -> Vec<(String, String)> {
@@ -508,6 +500,11 @@ fn append<W: io::Write>(
         }
         _ => writer.append(entry, &mut io::empty()),
     }
+}
+
+/// An empty log, readable too: its last lines are part of the message when a script fails.
+fn new_log(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).open(path)
 }
 
 fn tempfile_in(directory: &Path) -> io::Result<File> {

@@ -144,7 +144,7 @@ fn read_wishes<'a>(
         let parent = images.iter().find(|image| Some(image.name()) == wish.parent.as_deref());
         let mut excluded = parent.map_or_else(BTreeMap::new, |parent| parent.excluded.clone());
         for name in &wish.exclude {
-            let reason = format!("excluded by image `{}`", wish.image);
+            let reason = format!("image `{}` excludes it", wish.image);
             excluded.entry(name.clone()).or_insert(reason);
         }
         let root = parent.map_or(wish.image.as_str(), |parent| parent.root);
