@@ -2,6 +2,8 @@
 //!
 //! Needs the network, gpgv and Debian's keyrings: `cargo test --test archive -- --ignored`
 
+#![allow(clippy::print_stdout, reason = "a test says what it found")]
+
 #[path = "support/debian.rs"]
 mod support;
 
