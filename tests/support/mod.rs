@@ -4,10 +4,13 @@
 pub mod archive;
 pub mod base;
 pub mod bench;
+pub mod debian;
 pub mod disk;
 pub mod harm;
 pub mod http;
+pub mod lab;
 pub mod package;
 pub mod project;
 pub mod signer;
 pub mod template;
+pub mod web;
