@@ -186,7 +186,11 @@ impl Builder<'_> {
             self.threads,
             file.as_file_mut(),
             &|_| {},
-        )?;
+        )
+        .map_err(|error| match error {
+            template::Error::Write(source) => cannot("write to", directory, source),
+            other => other.into(),
+        })?;
         step.finish(format!(
             "{} frames compressed, {} reused",
             assembled.frames_compressed, assembled.frames_reused
@@ -283,8 +287,20 @@ impl Paths {
     }
 }
 
+/// An error about something where artifacts go.
 fn cannot(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, path: path.to_owned(), source }
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::Full { free: free_mebibytes(&path), path, source }
+        }
+        _ => Error::Io { action, path, source },
+    }
+}
+
+fn free_mebibytes(path: &Path) -> u64 {
+    let space = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    space.map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize) >> 20)
 }
 
 fn create_directory(directory: &Path) -> Result<(), Error> {

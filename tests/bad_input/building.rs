@@ -128,7 +128,7 @@ fn a_root_image_without_dpkg() {
 
 #[test]
 fn an_image_that_must_not_be_shipped() {
-    let run = "[[run]]\ncommand = [\"/bin/sh\", \"-c\", \"echo x > /etc/ssh_host_key.pem; \
-               echo '-----BEGIN PRIVATE KEY-----' > /etc/key.pem\"]\n";
+    let run = "[[run]]\ncommand = [\"/bin/sh\", \"-c\", \
+               \"echo 'app:secret:20000::::::' >> /etc/shadow\"]\n";
     build("lint", &[], run, &[]);
 }
