@@ -3,7 +3,7 @@
 //! Needs the network, apt-get and Debian's keyrings:
 //! `cargo test --test resolver -- --ignored --nocapture`
 
-#![allow(clippy::print_stdout, reason = "a test says what it found")]
+#![expect(clippy::print_stdout, reason = "the numbers are what one runs it for")]
 
 #[path = "support/debian.rs"]
 mod support;
