@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn malformed_digests_are_refused() {
-        for text in ["", "ba78", &"g".repeat(64), &"é".repeat(32), &format!("+1{}", "0".repeat(62))] {
+        for text in ["", "ba78", &"g".repeat(64), &"é".repeat(32), &format!("+1{}", "0".repeat(62))]
+        {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

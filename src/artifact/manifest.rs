@@ -94,6 +94,17 @@ pub enum LayerKind {
     Files,
 }
 
+impl LayerKind {
+    /// The word for it in records and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Packages => "packages",
+            Self::Run => "run",
+            Self::Files => "files",
+        }
+    }
+}
+
 /// One installed package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

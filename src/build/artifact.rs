@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::layers::BuiltTree;
-use super::{Builder, Error, Layer, LockedPlan};
-use crate::artifact::manifest::Manifest;
+use super::{Builder, Error, Layer, LockedPlan, manifest};
+use crate::artifact::lint;
+use crate::artifact::manifest::File;
+use crate::artifact::name::{Format, artifact_name};
 use crate::artifact::template::{self, Assembled, Compression, FrameStore};
 use crate::digest::Digest;
 use crate::layer::archive::Archive;
+use crate::layer::index::Merged;
 use crate::progress::Step;
 use crate::store::{KeyKind, Store};
 
@@ -24,6 +27,12 @@ const FRAME: KeyKind = KeyKind::new("frame");
 
 /// Artifacts that were written, by where.
 const PUBLISHED: KeyKind = KeyKind::new("published");
+
+/// Findings of the lints of a layer.
+const LINT: KeyKind = KeyKind::new("lint");
+
+/// Images without findings.
+const CLEAN: KeyKind = KeyKind::new("clean");
 
 /// A finished artifact.
 #[derive(Clone, Debug, Serialize)]
@@ -76,10 +85,10 @@ impl Builder<'_> {
     pub fn build(&self, plan: &LockedPlan, directory: &Path) -> Result<Artifact, Error> {
         let (layers, tree) = self.layers_compressing_ahead(plan)?;
         self.remember(plan, &layers)?;
-        let manifest = self.manifest(plan, &layers)?;
-        let name = manifest.artifact_stem();
+        let image = manifest::image(plan, &layers);
+        let name = artifact_name(plan.role(), plan.plan.version.as_str(), &image)?;
         let paths = Paths::new(directory, &name);
-        if let Some(artifact) = self.published(plan, &manifest, &paths) {
+        if let Some(artifact) = self.published(plan, &layers, &paths) {
             self.run_checks(plan, &layers, tree)?;
             return Ok(artifact);
         }
@@ -91,17 +100,36 @@ impl Builder<'_> {
             self.run_checks(plan, &layers, tree)?;
             template.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        self.publish(plan, manifest, template, &paths)
+        self.publish(plan, &layers, template, &paths)
     }
 
-    fn manifest(&self, plan: &LockedPlan, layers: &[Layer]) -> Result<Manifest, Error> {
-        Ok(Manifest {
-            image: layers.last().map_or(Digest::of(""), |layer| layer.record.digest),
-            role: plan.role().to_owned(),
-        })
-    }
-
-    fn lint(&self, _plan: &LockedPlan, _layers: &[Layer]) -> Result<(), Error> {
+    /// Refuses an image with anything in it that no image may hold.
+    fn lint(&self, plan: &LockedPlan, layers: &[Layer]) -> Result<(), Error> {
+        let key = lint::image_key(&manifest::image(plan, layers));
+        if self.store.get_key::<()>(CLEAN, &key).is_some() {
+            return Ok(());
+        }
+        let archives = open(layers)?;
+        let mut findings = Vec::new();
+        for archive in &archives {
+            let key = lint::layer_key(&archive.digest);
+            let found = match self.store.get_key(LINT, &key) {
+                Some(found) => found,
+                None => {
+                    let found = lint::lint_layer(archive)?;
+                    self.store.put_key(LINT, &key, &found)?;
+                    found
+                }
+            };
+            findings.extend(found);
+        }
+        let stack: Vec<&Archive> = archives.iter().collect();
+        let merged = Merged::new(stack.iter().map(|archive| &archive.index))
+            .map_err(template::Error::Merge)?;
+        let tree = lint::Tree::new(&stack, &merged);
+        findings.extend(lint::lint_tree(&tree, plan.state())?);
+        lint::require_none(findings)?;
+        self.store.put_key(CLEAN, &key, &())?;
         Ok(())
     }
 
@@ -158,7 +186,11 @@ impl Builder<'_> {
             self.threads,
             file.as_file_mut(),
             &|_| {},
-        )?;
+        )
+        .map_err(|error| match error {
+            template::Error::Write(source) => cannot("write to", directory, source),
+            other => other.into(),
+        })?;
         step.finish(format!(
             "{} frames compressed, {} reused",
             assembled.frames_compressed, assembled.frames_reused
@@ -167,49 +199,35 @@ impl Builder<'_> {
     }
 
     /// The artifact, if exactly this one is there already.
-    fn published(&self, plan: &LockedPlan, manifest: &Manifest, paths: &Paths) -> Option<Artifact> {
+    fn published(&self, plan: &LockedPlan, layers: &[Layer], paths: &Paths) -> Option<Artifact> {
         let record: Published = self.store.get_key(PUBLISHED, &paths.key())?;
-        let untouched = record.stamps == paths.stamps()? && record.manifest == manifest.inputs();
-        untouched.then(|| Artifact {
-            role: plan.role().to_owned(),
-            image: manifest.image,
-            path: paths.template.clone(),
-            manifest: paths.manifest.clone(),
-            sha256: record.sha256,
-            size: record.stamps[0].size,
-            reused: true,
-        })
+        let file = paths.file(record.sha256, record.stamps[0].size);
+        let text = manifest::manifest(plan, layers, file).to_json();
+        let untouched = record.stamps == paths.stamps()? && record.manifest == Digest::of(text);
+        untouched.then(|| paths.artifact(plan, layers, &record, true))
     }
 
     fn publish(
         &self,
         plan: &LockedPlan,
-        mut manifest: Manifest,
+        layers: &[Layer],
         template: Template,
         paths: &Paths,
     ) -> Result<Artifact, Error> {
-        let inputs = manifest.inputs();
         let Template { file, assembled } = template;
-        manifest.add_artifact(paths.template_name(), "lxc", assembled.sha256, assembled.size);
+        let Assembled { sha256, size, .. } = assembled;
+        let text = manifest::manifest(plan, layers, paths.file(sha256, size)).to_json();
         // The manifest first: an artifact is never without one.
-        write_whole(&paths.manifest, manifest.text().as_bytes())?;
+        write_whole(&paths.manifest, text.as_bytes())?;
         file.as_file().sync_data().map_err(|source| cannot("write", &paths.template, source))?;
         file.persist(&paths.template)
             .map_err(|error| cannot("write", &paths.template, error.error))?;
-        let Assembled { sha256, size, .. } = assembled;
-        if let Some(stamps) = paths.stamps() {
-            let record = Published { sha256, manifest: inputs, stamps };
-            self.store.put_key(PUBLISHED, &paths.key(), &record)?;
-        }
-        Ok(Artifact {
-            role: plan.role().to_owned(),
-            image: manifest.image,
-            path: paths.template.clone(),
-            manifest: paths.manifest.clone(),
-            sha256,
-            size,
-            reused: false,
-        })
+        let stamps = paths
+            .stamps()
+            .ok_or_else(|| cannot("read", &paths.template, io::ErrorKind::NotFound.into()))?;
+        let record = Published { sha256, manifest: Digest::of(text), stamps };
+        self.store.put_key(PUBLISHED, &paths.key(), &record)?;
+        Ok(paths.artifact(plan, layers, &record, false))
     }
 }
 
@@ -229,13 +247,35 @@ impl Paths {
     fn new(directory: &Path, stem: &str) -> Self {
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         Self {
-            template: directory.join(format!("{stem}.tar.zst")),
+            template: directory.join(format!("{stem}{}", Format::LxcTemplate.extension())),
             manifest: directory.join(format!("{stem}.manifest.json")),
         }
     }
 
     fn template_name(&self) -> String {
         self.template.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn file(&self, sha256: Digest, size: u64) -> File {
+        File { name: self.template_name(), format: Format::LxcTemplate, sha256, size }
+    }
+
+    fn artifact(
+        &self,
+        plan: &LockedPlan,
+        layers: &[Layer],
+        record: &Published,
+        reused: bool,
+    ) -> Artifact {
+        Artifact {
+            role: plan.role().to_owned(),
+            image: manifest::image(plan, layers),
+            path: self.template.clone(),
+            manifest: self.manifest.clone(),
+            sha256: record.sha256,
+            size: record.stamps[0].size,
+            reused,
+        }
     }
 
     fn key(&self) -> Digest {
@@ -247,8 +287,20 @@ impl Paths {
     }
 }
 
+/// An error about something where artifacts go.
 fn cannot(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, path: path.to_owned(), source }
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::Full { free: free_mebibytes(&path), path, source }
+        }
+        _ => Error::Io { action, path, source },
+    }
+}
+
+fn free_mebibytes(path: &Path) -> u64 {
+    let space = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    space.map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize) >> 20)
 }
 
 fn create_directory(directory: &Path) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::layer::worker::Failure;
+use crate::layer::failure::Failure;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -48,13 +48,14 @@ pub enum Error {
         #[help]
         help: String,
     },
-    /// The finished image breaks rules.
-    #[error("the image must not be published:{}", findings.iter().map(|one| format!("\n  {one}")).collect::<String>())]
-    #[diagnostic(help("`docs/lints.md` says what each rule is for and how to obey it"))]
-    Lint {
-        /// One line each.
-        findings: Vec<String>,
-    },
+    /// The finished image holds what no image may hold.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lint(#[from] crate::artifact::lint::Error),
+    /// The artifact cannot be named.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Name(#[from] crate::artifact::name::NameError),
     /// The sandbox.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -72,8 +73,24 @@ pub enum Error {
     #[diagnostic(transparent)]
     Template(#[from] crate::artifact::template::Error),
     /// A layer's archive.
-    #[error("layer archive")]
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Archive(#[from] crate::layer::archive::Error),
+    /// There is no room for the artifact.
+    #[error("no space left to write the artifact to {}: {free} MiB are free", path.display())]
+    #[diagnostic(help(
+        "free some space there, or name a directory on another file system with `--out DIR`; what \
+         was built is kept in the store"
+    ))]
+    Full {
+        /// The directory or file.
+        path: PathBuf,
+        /// Mebibytes that are free there.
+        free: u64,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file of the host.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -88,7 +105,7 @@ pub enum Error {
 }
 
 fn shown(output: &str) -> String {
-    let indented = output.trim_end().lines().map(|line| format!("\n  │ {line}"));
+    let indented = output.trim_end().lines().map(|line| format!("\n  {line}"));
     indented.collect()
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::digest::Digest;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Built, Output, PackageFile, Packages, Request, Run};
+use crate::layer::request::{Answer, Built, Output, PackageFile, Packages, Request, Run};
 use crate::progress::Step;
 use crate::render::RenderedLayer;
 
@@ -109,7 +109,7 @@ impl Builder<'_> {
                 threads: self.threads,
                 layer: self.output(image, LayerKind::Packages, below)?,
             });
-            let built = self.built(session, below, &request, &image.name, LayerKind::Packages)?;
+            let built = self.built(session, below, &request, image, LayerKind::Packages)?;
             Ok(record(built, started))
         })
     }
@@ -127,7 +127,7 @@ impl Builder<'_> {
                 commands: image.commands.clone(),
                 layer: self.output(image, LayerKind::Run, below)?,
             });
-            let built = self.built(session, below, &request, &image.name, LayerKind::Run)?;
+            let built = self.built(session, below, &request, image, LayerKind::Run)?;
             Ok(record(built, started))
         })
     }
@@ -194,11 +194,11 @@ impl Builder<'_> {
         session: &mut Session<'_, '_>,
         below: &[Layer],
         request: &Request,
-        image: &str,
+        image: &LockedImage,
         kind: LayerKind,
     ) -> Result<Built, Error> {
-        let action = format!("build the {} layer of {image}", kind.name());
-        match session.request(below, request, &format!("{image} {}", kind.name()))? {
+        let label = format!("{} {}", image.name, kind.name());
+        match session.request(below, request, &label)? {
             Answer::Built(built) => {
                 session.built_one();
                 Ok(built)
@@ -208,7 +208,7 @@ impl Builder<'_> {
                     let epoch = below.last().map_or(0, |layer| layer.record.epoch);
                     session.send(&Request::Shell { epoch }, "")?;
                 }
-                let log = log_path(self.store.root(), image, kind.name()).ok();
+                let log = log_path(self.store.root(), &image.name, kind.name()).ok();
                 let log = log.map(|path| path.display().to_string()).unwrap_or_default();
                 let help = failure.command.is_some().then(|| {
                     format!(
@@ -217,6 +217,10 @@ impl Builder<'_> {
                         self.role
                     )
                 });
+                let mut action = format!("build the {} layer of {}", kind.name(), image.name);
+                if let Some(place) = image.place_of(failure.command.as_deref()) {
+                    action = format!("{action} ({place})");
+                }
                 Err(Error::from_failure(action, failure, help))
             }
             _ => Err(crate::sandbox::Error::Protocol("not an answer to this".to_owned()).into()),

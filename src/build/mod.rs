@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod inputs;
 mod layers;
+mod manifest;
 mod pending;
 mod plan;
 mod session;
@@ -29,37 +30,15 @@ pub use pending::{Pending, pending};
 pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
 pub use verify::{Difference, Verification};
 
+pub use crate::artifact::manifest::LayerKind;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
-use crate::layer::worker::Accounts;
+use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
 
 /// Records of layers by the digest of their inputs.
 pub const LAYER: KeyKind = KeyKind::new("layer");
-
-/// What a layer is made by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LayerKind {
-    /// Packages were installed.
-    Packages,
-    /// Commands were run.
-    Run,
-    /// Files were rendered.
-    Files,
-}
-
-impl LayerKind {
-    /// The word for it in records and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Packages => "packages",
-            Self::Run => "run",
-            Self::Files => "files",
-        }
-    }
-}
 
 /// What the store remembers of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -38,17 +38,31 @@ pub struct LockedImage {
     pub groups: Vec<Group>,
     /// The commands that it runs.
     pub commands: Vec<Vec<String>>,
+    /// Where the commands stand, for messages.
+    pub places: Vec<String>,
     /// The root directories of state volumes, relative to the root, of it and of those below it.
     pub state: Vec<PathBuf>,
+}
+
+impl LockedImage {
+    /// Where `command`, as messages show it, stands in the definition, if it does.
+    pub fn place_of(&self, command: Option<&str>) -> Option<&str> {
+        let position = self.commands.iter().position(|words| Some(&*words.join(" ")) == command)?;
+        self.places.get(position).map(String::as_str)
+    }
 }
 
 /// A command that must succeed in the finished tree.
 #[derive(Clone, Debug)]
 pub struct Check {
+    /// The definition that asks for it.
+    pub image: String,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Rendered files that it reads.
     pub covers: Vec<PathBuf>,
+    /// Where it stands, for messages.
+    pub place: String,
 }
 
 /// Everything that decides what a role becomes.
@@ -89,6 +103,7 @@ impl LockedPlan {
                 users: users(layer),
                 groups: groups(layer),
                 commands: layer.runs.iter().map(|run| run.command.clone()).collect(),
+                places: layer.runs.iter().map(|run| run.place.to_string()).collect(),
                 state: state.clone(),
             }
         });
@@ -97,14 +112,7 @@ impl LockedPlan {
             root,
             images,
             rendered,
-            checks: plan
-                .checks
-                .iter()
-                .map(|check| Check {
-                    command: check.command.clone(),
-                    covers: check.covers.iter().map(|(path, _)| relative(path)).collect(),
-                })
-                .collect(),
+            checks: stack.iter().flat_map(|image| checks(image)).collect(),
             unpinned: Vec::new(),
             plan,
         }
@@ -115,10 +123,24 @@ impl LockedPlan {
         self.images.iter().flat_map(|image| &image.packages)
     }
 
+    /// The root directories of all state volumes, relative to the root.
+    pub fn state(&self) -> &[PathBuf] {
+        self.images.last().map(|image| image.state.as_slice()).unwrap_or_default()
+    }
+
     /// The role's name.
     pub fn role(&self) -> &str {
         self.plan.role.as_str()
     }
+}
+
+fn checks(image: &Image) -> impl Iterator<Item = Check> {
+    image.checks.iter().map(|check| Check {
+        image: image.name.to_string(),
+        command: check.command.clone(),
+        covers: check.covers.iter().map(|(path, _)| path.relative().to_owned()).collect(),
+        place: check.place.to_string(),
+    })
 }
 
 fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {

@@ -99,10 +99,8 @@ impl Alternative<'_> {
         match self.architectures.first() {
             None => true,
             // The words are all negated or none is, so the first decides (deb-control(5)).
-            Some(first) if first.starts_with('!') => {
-                !self.architectures.iter().any(|word| matches(word))
-            }
-            Some(_) => self.architectures.iter().any(|word| matches(word)),
+            Some(first) if first.starts_with('!') => !self.architectures.iter().any(&matches),
+            Some(_) => self.architectures.iter().any(matches),
         }
     }
 

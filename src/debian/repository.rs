@@ -133,6 +133,10 @@ pub struct Attempt {
 pub enum AttemptError {
     /// It cannot be had.
     #[error("{}", chain(.0.source.as_ref()))]
+    #[diagnostic(help(
+        "check `url` and `suite` of the repository in the definition, and that this machine \
+         reaches the mirror (`http_proxy` is honoured)"
+    ))]
     Transport(TransportError),
     /// Its signature does not count.
     #[error(transparent)]

@@ -144,11 +144,17 @@ fn read_wishes<'a>(
         let parent = images.iter().find(|image| Some(image.name()) == wish.parent.as_deref());
         let mut excluded = parent.map_or_else(BTreeMap::new, |parent| parent.excluded.clone());
         for name in &wish.exclude {
-            let reason = format!("excluded by image `{}`", wish.image);
+            let reason = format!("image `{}` excludes it", wish.image);
             excluded.entry(name.clone()).or_insert(reason);
         }
         let root = parent.map_or(wish.image.as_str(), |parent| parent.root);
-        images.push(Image { wishes: wish, wants: wants[wish.image.as_str()], root, relations, excluded });
+        images.push(Image {
+            wishes: wish,
+            wants: wants[wish.image.as_str()],
+            root,
+            relations,
+            excluded,
+        });
     }
     Ok(images)
 }
@@ -285,7 +291,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn resolve_image(&mut self, index: usize, parent: Option<&Resolved>) -> Result<Resolved, Failure> {
+    fn resolve_image(
+        &mut self,
+        index: usize,
+        parent: Option<&Resolved>,
+    ) -> Result<Resolved, Failure> {
         let inherited = parent.map_or(&[][..], |parent| &parent.all);
         if parent.is_none_or(|parent| parent.kept)
             && let Some(own) = self.kept(index)
@@ -402,8 +412,8 @@ impl<'a> Session<'a> {
             fixed: &[],
             preferred: &preferred,
         };
-        let together = resolve::resolve(universe, &request)
-            .map_err(|failure| self.error(&stack, failure))?;
+        let together =
+            resolve::resolve(universe, &request).map_err(|failure| self.error(&stack, failure))?;
         let stays = |name: &str, version: &str| {
             together.iter().any(|&id| {
                 let package = universe.package(id);
@@ -448,7 +458,9 @@ impl<'a> Session<'a> {
                 let labels = involved
                     .iter()
                     .filter(|wish| file.is_some_and(|file| file.name() == wish.source.name()))
-                    .map(|wish| LabeledSpan::new_with_span(Some("wanted here".to_owned()), wish.span))
+                    .map(|wish| {
+                        LabeledSpan::new_with_span(Some("wanted here".to_owned()), wish.span)
+                    })
                     .collect();
                 Error::Unsatisfiable { image, explanation, source_code: file.cloned(), labels }
             }

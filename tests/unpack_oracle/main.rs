@@ -7,7 +7,8 @@
 //! cargo test --test unpack_oracle -- --ignored --nocapture
 //! ```
 //!
-//! The reference tree is kept in `$TMPDIR/imgbuild-unpack-oracle`; remove it to fetch anew.
+//! `UNPACK_ORACLE_SUITE` and `UNPACK_ORACLE_INCLUDE` choose another suite and other packages.
+//! The reference tree is kept in `$TMPDIR/imgbuild-unpack-oracle-SUITE`; remove it to fetch anew.
 
 #![expect(clippy::print_stderr, reason = "differences are reported one by one")]
 
@@ -32,7 +33,7 @@ use imgbuild::debian::unpack::{Package, install};
 use imgbuild::progress::Silent;
 
 const SUITE: &str = "trixie";
-const MIRROR: &str = "deb http://deb.debian.org/debian trixie main";
+const MIRROR: &str = "http://deb.debian.org/debian";
 /// What programs that respect it take for the current time.
 const EPOCH: &str = "1760000000";
 /// Between them these have `preinst` scripts with and without pre-dependencies, diversions,
@@ -48,11 +49,14 @@ fn the_result_is_the_same_as_that_of_dpkg() {
         eprintln!("skipped: {reason}");
         return;
     }
-    let cache = std::env::temp_dir().join("imgbuild-unpack-oracle");
+    let variable = |name, default: &str| std::env::var(name).unwrap_or(default.to_owned());
+    let suite = variable("UNPACK_ORACLE_SUITE", SUITE);
+    let include = variable("UNPACK_ORACLE_INCLUDE", INCLUDE);
+    let cache = std::env::temp_dir().join(format!("imgbuild-unpack-oracle-{suite}"));
     fs::create_dir_all(&cache).unwrap();
     let reference = cache.join("reference");
     if !cache.join("complete").exists() {
-        make_reference(&reference);
+        make_reference(&reference, &suite, &include);
         fs::write(cache.join("complete"), "").unwrap();
     }
     let packages = packages(&reference.join("var/cache/apt/archives"));
@@ -69,7 +73,7 @@ fn the_result_is_the_same_as_that_of_dpkg() {
         for layer in layers {
             build(&ours, &layer);
         }
-        for line in compare::compare(&reference, &ours) {
+        for line in compare::compare(&suite, &reference, &ours) {
             eprintln!("{name}: {line}");
             failures += 1;
         }
@@ -88,17 +92,19 @@ fn missing() -> Option<&'static str> {
     None
 }
 
-fn make_reference(target: &Path) {
+fn make_reference(target: &Path, suite: &str, include: &str) {
     if target.exists() {
         fs::remove_dir_all(target).unwrap();
     }
     let status = Command::new("mmdebstrap")
         .args(["--mode=root", "--variant=essential", "--quiet"])
-        .arg(format!("--include={INCLUDE}"))
+        .arg(format!("--include={include}"))
         .arg("--aptopt=APT::Install-Recommends \"false\"")
         .arg("--aptopt=APT::Keep-Downloaded-Packages \"true\"")
         .args(["--skip=essential/unlink", "--skip=cleanup"])
-        .args([SUITE.as_ref(), target.as_os_str(), MIRROR.as_ref()])
+        .arg(suite)
+        .arg(target)
+        .arg(format!("deb {MIRROR} {suite} main"))
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .status()
         .unwrap();

@@ -158,6 +158,14 @@ pub fn layer_key(layer: &Digest) -> Digest {
     hasher.finish()
 }
 
+/// The key under which it can be kept that the image of this digest has no findings.
+pub fn image_key(image: &Digest) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field("imgbuild image lints");
+    hasher.field(layer_key(image).to_string());
+    hasher.finish()
+}
+
 /// Applies every layer lint to `layer`. The result depends on nothing but the layer's content.
 ///
 /// # Errors

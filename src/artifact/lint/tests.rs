@@ -270,6 +270,19 @@ fn a_key_is_found_at_every_place_relative_to_what_is_read_at_once() {
 }
 
 #[test]
+fn keys_of_self_tests_are_no_secret() {
+    let text = key("PRIVATE KEY", &format!("\n{}\n", "A".repeat(64)));
+    for (path, found) in [
+        ("usr/lib/x86_64-linux-gnu/libgnutls.so.30.40.3", false),
+        ("usr/lib/x86_64-linux-gnu/libgnutls.so.30.pem", true),
+        ("usr/lib/x86_64-linux-gnu/libother.so.30", true),
+    ] {
+        let findings = layer_findings(&Layer::default().file(path, &text));
+        assert_eq!(!findings.is_empty(), found, "{path}");
+    }
+}
+
+#[test]
 fn a_key_does_not_continue_in_the_next_file() {
     let layer = Layer::default()
         .file("a", key("PRIVATE KEY", "\n"))

@@ -170,11 +170,7 @@ fn require_signing(binding: &Signature, key: &impl KeyDetails) -> Result<(), Rea
     if binding.key_flags().sign() { Ok(()) } else { Err(Reason::NotForSigning(fingerprint(key))) }
 }
 
-fn check_key_life(
-    key: &impl KeyDetails,
-    binding: &Signature,
-    now: Moment,
-) -> Result<(), Reason> {
+fn check_key_life(key: &impl KeyDetails, binding: &Signature, now: Moment) -> Result<(), Reason> {
     let created = moment(key.created_at().as_secs());
     match end_of_life(created, binding.key_expiration_time()) {
         Some(at) if at <= now => Err(Reason::KeyExpired { key: fingerprint(key), at }),

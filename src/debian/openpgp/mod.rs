@@ -179,7 +179,8 @@ impl Keyring {
             let mut rest = bytes;
             while let Some(start) = memmem::find(rest, BEGIN_CERTIFICATE) {
                 rest = &rest[start..];
-                let end = memmem::find(rest, END_CERTIFICATE).map(|end| end + END_CERTIFICATE.len());
+                let end =
+                    memmem::find(rest, END_CERTIFICATE).map(|end| end + END_CERTIFICATE.len());
                 let (block, behind) = rest.split_at(end.unwrap_or(rest.len()));
                 rest = behind;
                 let block =
@@ -238,8 +239,11 @@ impl Keyring {
             }
             wanted.push(fingerprint);
         }
-        let listed: Vec<_> =
-            self.0.iter().filter(|certificate| wanted.contains(&fingerprint(*certificate))).collect();
+        let listed: Vec<_> = self
+            .0
+            .iter()
+            .filter(|certificate| wanted.contains(&fingerprint(*certificate)))
+            .collect();
         if listed.is_empty() {
             return Err(Error::NotInKeyring(wanted.join(", ")));
         }

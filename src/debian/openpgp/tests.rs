@@ -82,8 +82,7 @@ fn only_listed_certificates_count() {
 fn one_good_signature_among_others_suffices() {
     let (listed, other) = (Signer::new(1), Signer::new(2));
     let keyring = Keyring::parse(&listed.keyring()).unwrap();
-    let signatures =
-        [signature(&other.key, &data(), TEXT), signature(&listed.key, &data(), TEXT)];
+    let signatures = [signature(&other.key, &data(), TEXT), signature(&listed.key, &data(), TEXT)];
     let text = TEXT.replace("\n- ", "\n- - ");
     let message = clear_signed(&text, &signatures);
     assert!(keyring.verify(&message, &[listed.fingerprint()], now()).is_ok());
@@ -172,10 +171,9 @@ fn expired_keys_are_refused() {
 
     let signer = Signer::bare(1);
     let consent = signer.consent(Making::of(SignatureType::KeyBinding));
-    let signer = signer.user(certification(), [may_sign(true)]).bind(
-        Making::of(SignatureType::SubkeyBinding),
-        [may_sign(true), key_life(life), consent],
-    );
+    let signer = signer
+        .user(certification(), [may_sign(true)])
+        .bind(Making::of(SignatureType::SubkeyBinding), [may_sign(true), key_life(life), consent]);
     let found = reason(&signer, &signed_by_subkey(&signer, &data()));
     assert!(matches!(found, Reason::KeyExpired { .. }), "{found}");
 }
@@ -278,7 +276,8 @@ fn keyrings_may_be_armoured_and_hold_several_certificates() {
             assert!(keyring.verify(&signer.sign("a"), &[signer.fingerprint()], now()).is_ok());
         }
     }
-    for bad in [&b""[..], b"hello", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n", b"\xff\xff"] {
+    for bad in [&b""[..], b"hello", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n", b"\xff\xff"]
+    {
         assert!(matches!(Keyring::parse(bad), Err(Error::Keyring { .. })));
     }
 }

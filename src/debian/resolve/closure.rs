@@ -59,7 +59,7 @@ impl<'a> Closure<'a> {
             closure.add(&[given]);
         }
         for relation in request.wanted {
-            if let Some(groups) = world.expand(relation, None) {
+            if let Some(groups) = world.wanted(relation) {
                 closure.add(&groups);
             }
         }

@@ -14,6 +14,7 @@
 //! The same input always gives the same result.
 
 mod closure;
+mod explanation;
 mod provider;
 mod suggestion;
 #[cfg(test)]

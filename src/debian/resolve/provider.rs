@@ -2,7 +2,7 @@
 //!
 //! One name of the solver is one real package name, so that at most one version of each is
 //! chosen; a set of versions is an explicit list of packages. There are no virtual packages:
-//! relations come expanded, see [`World::expand`].
+//! relations come expanded, see [`World`].
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display};
@@ -17,7 +17,7 @@ use resolvo::{
 };
 
 use super::world::{Group, World};
-use super::{Failure, Request, closure};
+use super::{Failure, Request, closure, explanation};
 use crate::debian::packages::PackageId;
 
 /// Solves `request` in `world`. The result contains the fixed packages, and perhaps some that
@@ -26,14 +26,17 @@ pub(super) fn solve(
     world: &World<'_>,
     request: &Request<'_>,
 ) -> Result<HashSet<PackageId>, Failure> {
-    let provider = Provider { world, likely: closure::likely(world, request), pool: Pool::new() };
+    let likely = closure::likely(world, request);
+    let mut provider = Provider { world, likely, given: HashSet::new(), pool: Pool::new() };
     let mut wanted = HashMap::new();
     let mut requirements = Vec::new();
     for given in world.given(request) {
-        requirements.push(provider.requirement(vec![given]).into());
+        let requirement = provider.requirement(vec![given]);
+        provider.given.insert(requirement);
+        requirements.push(requirement.into());
     }
     for (index, relation) in request.wanted.iter().enumerate() {
-        if let Some(groups) = world.expand(relation, None) {
+        if let Some(groups) = world.wanted(relation) {
             let requirement = provider.requirement(groups);
             wanted.entry(requirement).or_insert(index);
             requirements.push(requirement.into());
@@ -54,14 +57,14 @@ pub(super) fn solve(
                 .collect();
             involved.sort_unstable();
             involved.dedup();
-            let explanation = conflict.display_user_friendly(&solver).to_string();
+            let explanation = explanation::explain(solver.provider(), &graph);
             Err(Failure::Unsatisfiable { wanted: involved, explanation })
         }
         Err(UnsolvableOrCancelled::Cancelled(_)) => unreachable!("nothing cancels the solver"),
     }
 }
 
-fn package_id(solvable: SolvableId) -> PackageId {
+pub(super) fn package_id(solvable: SolvableId) -> PackageId {
     PackageId::from_index(solvable.to_index())
 }
 
@@ -91,10 +94,12 @@ impl Display for Element {
     }
 }
 
-struct Provider<'a> {
+pub(super) struct Provider<'a> {
     world: &'a World<'a>,
     /// The packages to try first where there is a choice.
     likely: HashSet<PackageId>,
+    /// The requirements that nobody wrote.
+    given: HashSet<Requirement>,
     pool: Pool<Set>,
 }
 
@@ -122,14 +127,64 @@ impl<'a> Provider<'a> {
     }
 
     /// The versions of the packages in `conflict` that may stay.
-    fn constraint(&self, owner: &str, conflict: Group<'a>) -> VersionSetId {
+    fn constraint(&self, conflict: Group<'a>) -> VersionSetId {
         let mut rest = self.world.candidates(conflict.name);
         rest.retain(|id| !conflict.packages.contains(id));
-        self.set(conflict.name, rest, &format!("{owner} conflicts with {}", conflict.text))
+        self.set(conflict.name, rest, &conflict.text)
     }
 
-    fn name_of(&self, solvable: SolvableId) -> &'a str {
-        self.world.package(package_id(solvable)).name
+    /// The name of a package.
+    pub fn name(&self, package: PackageId) -> &'a str {
+        self.world.package(package).name
+    }
+
+    /// How people are told of a package.
+    pub fn label(&self, package: PackageId) -> String {
+        let origin = if self.world.is_fixed(package) { " of a parent image" } else { "" };
+        let package = self.world.package(package);
+        format!("{} {}{origin}", package.name, package.version)
+    }
+
+    /// A requirement as it was written.
+    pub fn describe(&self, requirement: Requirement) -> String {
+        let mut texts: Vec<&str> = Vec::new();
+        for set in self.sets(requirement) {
+            let text = &self.pool.resolve_version_set(set).text;
+            // Several providers satisfy the same alternative.
+            if !texts.contains(&&**text) {
+                texts.push(text);
+            }
+        }
+        texts.join(" | ")
+    }
+
+    /// A requirement that stands at the beginning: a wish, or what is given.
+    pub fn wish(&self, requirement: Requirement) -> String {
+        let text = self.describe(requirement);
+        if self.given.contains(&requirement) { text } else { format!("{text} is wanted") }
+    }
+
+    /// What there is instead of what a requirement asks for.
+    pub fn instead(&self, requirement: Requirement) -> String {
+        let names = self.sets(requirement).into_iter().map(|set| {
+            self.pool.resolve_package_name(self.pool.resolve_version_set_package_name(set))
+        });
+        let offered: Vec<String> = names
+            .flat_map(|name| self.world.candidates(name))
+            .map(|package| self.label(package))
+            .collect();
+        if offered.is_empty() {
+            ", which no repository has".to_owned()
+        } else {
+            format!(", but there is only {}", offered.join(", "))
+        }
+    }
+
+    fn sets(&self, requirement: Requirement) -> Vec<VersionSetId> {
+        match requirement {
+            Requirement::Single(set) => vec![set],
+            Requirement::Union(union) => self.pool.resolve_version_set_union(union).collect(),
+        }
     }
 }
 
@@ -138,8 +193,7 @@ impl Interner for Provider<'_> {
     type SolvableId = SolvableId;
 
     fn display_solvable(&self, solvable: SolvableId) -> impl Display + '_ {
-        let package = self.world.package(package_id(solvable));
-        format!("{} {}", package.name, package.version)
+        self.label(package_id(solvable))
     }
 
     fn display_merged_solvables(&self, solvables: &[SolvableId]) -> impl Display + '_ {
@@ -167,7 +221,7 @@ impl Interner for Provider<'_> {
     }
 
     fn solvable_name(&self, solvable: SolvableId) -> NameId {
-        self.pool.intern_package_name(self.name_of(solvable))
+        self.pool.intern_package_name(self.name(package_id(solvable)))
     }
 
     fn version_sets_in_union(
@@ -223,16 +277,12 @@ impl DependencyProvider for Provider<'_> {
                     return Dependencies::Unknown(self.pool.intern_string(reason));
                 }
             };
-        let owner = self.name_of(solvable);
         Dependencies::Known(KnownDependencies {
             requirements: requirements
                 .into_iter()
                 .map(|groups| ConditionalRequirement::from(self.requirement(groups)))
                 .collect(),
-            constrains: conflicts
-                .into_iter()
-                .map(|conflict| self.constraint(owner, conflict))
-                .collect(),
+            constrains: conflicts.into_iter().map(|conflict| self.constraint(conflict)).collect(),
         })
     }
 }

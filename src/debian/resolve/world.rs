@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Request;
 use crate::debian::packages::{Package, PackageId, Universe};
-use crate::debian::relation::{ParseRelationError, Relation};
+use crate::debian::relation::{Alternative, ParseRelationError, Relation};
 use crate::debian::version;
 
 /// A [`Universe`] seen through the eyes of one [`Request`].
@@ -89,12 +89,25 @@ impl<'a> World<'a> {
         });
     }
 
-    /// Expands a relation that `owner` has to what satisfies it, the best first. `None` if it is
-    /// satisfied as it is: by its owner, or because it is one for other architectures.
-    pub fn expand(
+    /// Expands a relation that people wrote: who names a package that exists wants that one, and
+    /// not another that provides its name.
+    pub fn wanted(&self, relation: &Relation<'a>) -> Option<Vec<Group<'a>>> {
+        self.expand(relation, |alternative| {
+            let mut satisfying = self.universe.satisfying(alternative, self.architecture);
+            let is_real = |id: &PackageId| self.package(*id).name == alternative.name;
+            if satisfying.iter().any(is_real) {
+                satisfying.retain(is_real);
+            }
+            Some(satisfying)
+        })
+    }
+
+    /// Expands a relation to what satisfies each alternative, the best first. `None` if it asks
+    /// for nothing: because it is one for other architectures, or `satisfying` says so.
+    fn expand(
         &self,
         relation: &Relation<'a>,
-        owner: Option<PackageId>,
+        satisfying: impl Fn(&Alternative<'a>) -> Option<Vec<PackageId>>,
     ) -> Option<Vec<Group<'a>>> {
         let mut groups: Vec<Group<'a>> = Vec::new();
         let alternatives = relation.alternatives.iter();
@@ -102,23 +115,17 @@ impl<'a> World<'a> {
             alternatives.filter(|alternative| alternative.applies_to(self.architecture)).peekable();
         alternatives.peek()?;
         for alternative in alternatives {
-            let satisfying = self.universe.satisfying(alternative, self.architecture);
-            if owner.is_some_and(|owner| satisfying.contains(&owner)) {
-                return None;
-            }
+            let satisfying = satisfying(alternative)?;
+            let group = |name, packages| Group { name, packages, text: alternative.to_string() };
             if satisfying.is_empty() {
-                let text = alternative.to_string();
-                groups.push(Group { name: alternative.name, packages: Vec::new(), text });
+                groups.push(group(alternative.name, Vec::new()));
             }
             for id in satisfying {
                 let name = self.package(id).name;
                 match groups.iter_mut().find(|group| group.name == name) {
                     Some(group) if group.packages.contains(&id) => {}
                     Some(group) => group.packages.push(id),
-                    None => {
-                        let text = alternative.to_string();
-                        groups.push(Group { name, packages: vec![id], text });
-                    }
+                    None => groups.push(group(name, vec![id])),
                 }
             }
         }
@@ -135,8 +142,13 @@ impl<'a> World<'a> {
         if self.is_fixed(id) {
             return Ok(Vec::new());
         }
+        let satisfying = |alternative: &Alternative<'a>| {
+            let satisfying = self.universe.satisfying(alternative, self.architecture);
+            // What a package needs and provides itself is there.
+            (!satisfying.contains(&id)).then_some(satisfying)
+        };
         let relations = self.package(id).requirements()?;
-        Ok(relations.iter().filter_map(|relation| self.expand(relation, Some(id))).collect())
+        Ok(relations.iter().filter_map(|relation| self.expand(relation, satisfying)).collect())
     }
 
     /// What cannot be installed with `id`. A package never conflicts with itself under another
@@ -144,7 +156,14 @@ impl<'a> World<'a> {
     pub fn conflicts(&self, id: PackageId) -> Result<Vec<Group<'a>>, Unreadable> {
         let package = self.package(id);
         let relations = package.conflicts()?;
-        let groups = relations.iter().filter_map(|relation| self.expand(relation, None)).flatten();
+        let satisfying = |alternative: &Alternative<'a>| {
+            // Conflicts hit packages of any architecture, whatever their `Multi-Arch` is.
+            let qualifier = alternative.qualifier.filter(|qualifier| *qualifier != "any");
+            let alternative = Alternative { qualifier, ..alternative.clone() };
+            Some(self.universe.satisfying(&alternative, self.architecture))
+        };
+        let groups =
+            relations.iter().filter_map(|relation| self.expand(relation, satisfying)).flatten();
         Ok(groups
             .filter(|group| group.name != package.name && !group.packages.is_empty())
             .filter(|group| {
@@ -160,8 +179,9 @@ impl<'a> World<'a> {
             .fixed
             .iter()
             .map(|&id| {
-                let name = self.package(id).name;
-                Group { name, packages: vec![id], text: format!("{name} (of a parent image)") }
+                let Package { name, version, .. } = self.package(id);
+                let text = format!("{name} {version} is in a parent image");
+                Group { name, packages: vec![id], text }
             })
             .collect();
         if request.essential {
@@ -177,7 +197,7 @@ impl<'a> World<'a> {
             given.extend(names.into_iter().map(|name| Group {
                 name,
                 packages: self.universe.versions(name).to_vec(),
-                text: format!("{name} (essential)"),
+                text: format!("{name} is essential"),
             }));
         }
         given

@@ -106,22 +106,31 @@ impl Table {
         }
     }
 
-    /// Notes that the directory `path` is there, and whether this batch has made it.
-    pub fn note_directory(&self, path: &[u8], made: bool, package: usize, metadata: Metadata) {
+    /// Notes that the directory `path` is there, and whether this batch has made it. An error is
+    /// a package that ships something else there.
+    pub fn note_directory(
+        &self,
+        path: &[u8],
+        made: bool,
+        package: usize,
+        metadata: Metadata,
+    ) -> Result<(), usize> {
         match self.shard(path).entry(path.to_vec()) {
             Entry::Vacant(entry) => {
                 entry.insert(Claims::Directory(Directory { made, package, metadata }));
             }
-            Entry::Occupied(mut entry) => {
-                if let Claims::Directory(directory) = entry.get_mut() {
+            Entry::Occupied(mut entry) => match entry.get_mut() {
+                Claims::Others(packages) => return Err(packages[0]),
+                Claims::Directory(directory) => {
                     directory.made |= made;
                     if package < directory.package {
                         directory.package = package;
                         directory.metadata = metadata;
                     }
                 }
-            }
+            },
         }
+        Ok(())
     }
 
     /// The directories that the batch has made, in order.

@@ -43,7 +43,8 @@ impl Context<'_> {
 pub(super) enum State {
     /// It is in its place, or needs none.
     Done,
-    /// Another package of the batch was first.
+    /// Another package of the batch was first, or something was there before the batch. What is
+    /// there must not change in the parallel phase, since others may look at it.
     Contested,
     /// A link, to be made after all files.
     Postponed,
@@ -111,8 +112,7 @@ impl<'a> Extraction<'a> {
         self.package().deb.visit_data(|_, content| {
             let Some(placed) = members.next() else { return Ok(()) };
             if placed.state == State::Contested {
-                self.write(placed, content)?;
-                placed.state = State::Done;
+                self.replace(placed, content)?;
             }
             Ok::<_, Error>(())
         })
@@ -190,7 +190,7 @@ impl<'a> Extraction<'a> {
             Answer::OtherKind(other) => return Err(self.conflict(&placed.path, other)),
         }
         let (parent, name) = split(place);
-        let parent = self.parent(parent).map_err(|error| self.create_error(place, error))?;
+        let parent = self.parent(parent)?;
         let made =
             self.files.make_directory(&parent, name).map_err(|error| match error.kind() {
                 io::ErrorKind::NotADirectory => {
@@ -198,13 +198,21 @@ impl<'a> Extraction<'a> {
                 }
                 _ => self.create_error(place, error),
             })?;
-        table.note_directory(place, made, self.index, placed.metadata);
-        Ok(())
+        table
+            .note_directory(place, made, self.index, placed.metadata)
+            .map_err(|other| self.conflict(&placed.path, other))
     }
 
     fn file(&mut self, placed: &mut Placed, content: &mut dyn Read) -> Result<(), Error> {
         match self.context.table.claim(&placed.place, self.index) {
-            Answer::First | Answer::Again => self.write(placed, content),
+            Answer::First | Answer::Again => {
+                let name = placed.name();
+                match self.write(placed, &name, content)? {
+                    true => placed.state = State::Done,
+                    false => placed.state = State::Contested,
+                }
+                Ok(())
+            }
             Answer::Later => {
                 placed.state = State::Contested;
                 if self.package().stanza.is_multi_arch_same() {
@@ -217,38 +225,64 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    /// Writes the file `placed`.
-    fn write(&mut self, placed: &mut Placed, content: &mut dyn Read) -> Result<(), Error> {
-        let MemberKind::File { size } = placed.kind else { return Ok(()) };
-        let (directory, name) = (split(&placed.place).0, placed.name());
-        let parent =
-            self.parent(directory).map_err(|error| self.create_error(&placed.place, error))?;
-        let wanted = self.package().lacks_checksums();
-        let metadata = placed.metadata;
-        match self.files.write(&parent, &name, metadata, (content, size), wanted) {
-            Ok(checksum) => placed.checksum = checksum,
-            Err(CopyError::Read(error)) => return Err(self.package().deb.read_error(error).into()),
-            Err(CopyError::Write(error)) if error.kind() == io::ErrorKind::IsADirectory => {
-                return Err(self.obstructed(&placed.path, "a directory is there"));
-            }
-            Err(CopyError::Write(error)) => return Err(self.create_error(&placed.place, error)),
+    /// Writes the file `placed` in place of a file or link that may be there.
+    fn replace(&mut self, placed: &mut Placed, content: &mut dyn Read) -> Result<(), Error> {
+        let (directory, name) = (split(&placed.place).0.to_vec(), placed.name());
+        let temporary =
+            if placed.conffile { name.clone() } else { [name.as_slice(), NEW].concat() };
+        let parent = self.files.directory(&directory).and_then(|parent| {
+            self.files.clear(&parent, &temporary)?;
+            Ok(parent)
+        });
+        let parent = parent.map_err(|error| self.create_error(&placed.place, error))?;
+        if !self.write(placed, &temporary, content)? {
+            return Err(self.obstructed(&placed.path, "something is there under a temporary name"));
         }
+        let renamed = self.files.rename(&parent, &temporary, &name);
+        renamed.map_err(|error| match error.kind() {
+            io::ErrorKind::IsADirectory => self.obstructed(&placed.path, "a directory is there"),
+            _ => self.create_error(&placed.place, error),
+        })?;
         placed.state = State::Done;
         Ok(())
     }
 
+    /// Writes the file `placed` under `name`. `false`: something has that name.
+    fn write(
+        &mut self,
+        placed: &mut Placed,
+        name: &[u8],
+        content: &mut dyn Read,
+    ) -> Result<bool, Error> {
+        let MemberKind::File { size } = placed.kind else { return Ok(true) };
+        let directory = split(&placed.place).0;
+        let parent = self.parent(directory)?;
+        let wanted = self.package().lacks_checksums();
+        match self.files.write(&parent, name, placed.metadata, (content, size), wanted) {
+            Ok(checksum) => placed.checksum = checksum,
+            Err(CopyError::Exists) => return Ok(false),
+            Err(CopyError::Read(error)) => return Err(self.package().deb.read_error(error).into()),
+            Err(CopyError::Write(error)) => return Err(self.create_error(&placed.place, error)),
+        }
+        Ok(true)
+    }
+
     /// The directory `path`, made with those above it where nothing ships them.
-    fn parent(&mut self, path: &[u8]) -> io::Result<Rc<OwnedFd>> {
+    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, Error> {
         match self.files.directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_empty() => {}
-            result => return result,
+            found => return found.map_err(|error| self.create_error(path, error)),
         }
         let (above, name) = split(path);
         let above = self.parent(above)?;
-        let made = self.files.make_directory(&above, name)?;
+        let made = self.files.make_directory(&above, name);
+        let made = made.map_err(|error| self.create_error(path, error))?;
         let metadata = Metadata { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
-        self.context.table.note_directory(path, made, usize::MAX, metadata);
-        self.files.directory(path)
+        self.context
+            .table
+            .note_directory(path, made, usize::MAX, metadata)
+            .map_err(|other| self.conflict(path, other))?;
+        self.files.directory(path).map_err(|error| self.create_error(path, error))
     }
 
     fn conflict(&self, path: &[u8], other: usize) -> Error {

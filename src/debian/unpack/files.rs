@@ -154,8 +154,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Writes the file `name` of `size` bytes, in place of a file or link that may be there.
-    /// Returns its checksum if one is wanted; in an error, whether reading has failed.
+    /// Writes the new file `name` of `size` bytes. Returns its checksum if one is wanted.
     pub fn write(
         &mut self,
         parent: &OwnedFd,
@@ -164,33 +163,26 @@ impl<'a> Files<'a> {
         (content, size): (&mut dyn Read, u64),
         checksum: bool,
     ) -> Result<Option<Checksum>, CopyError> {
-        let (file, temporary) = self.create(parent, name)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => File::from(file),
+            Err(Errno::EXIST) => return Err(CopyError::Exists),
+            Err(error) => return Err(CopyError::Write(error.into())),
+        };
         let checksum = self.copy(&file, content, size, checksum)?;
         finish(file.as_fd(), metadata)?;
-        if let Some(temporary) = temporary {
-            fs::renameat(parent, &*temporary, parent, name).map_err(io::Error::from)?;
-        }
         Ok(checksum)
     }
 
-    /// A new file under the name `name`, or under a temporary name if there is something.
-    fn create(&self, parent: &OwnedFd, name: &[u8]) -> io::Result<(File, Option<Vec<u8>>)> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let open = |name: &[u8]| fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
-        match open(name) {
-            Ok(file) => Ok((file.into(), None)),
-            Err(Errno::EXIST) if name.ends_with(NEW) => {
-                fs::unlinkat(parent, name, AtFlags::empty())?;
-                Ok((open(name)?.into(), None))
-            }
-            Err(Errno::EXIST) => {
-                let temporary = [name, NEW].concat();
-                ignore_absent(fs::unlinkat(parent, &*temporary, AtFlags::empty()))?;
-                Ok((open(&temporary)?.into(), Some(temporary)))
-            }
-            Err(error) => Err(error.into()),
-        }
+    /// Removes the temporary file or link `name`, if there is one.
+    pub fn clear(&self, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        Ok(ignore_absent(fs::unlinkat(parent, name, AtFlags::empty()))?)
+    }
+
+    /// Gives the file `from` the name `to`, in place of a file or link that may be there.
+    pub fn rename(&self, parent: &OwnedFd, from: &[u8], to: &[u8]) -> io::Result<()> {
+        Ok(fs::renameat(parent, from, parent, to)?)
     }
 
     fn copy(
@@ -256,11 +248,11 @@ impl<'a> Files<'a> {
         match make(name) {
             Err(Errno::EXIST) => {
                 let temporary = [name, NEW].concat();
-                ignore_absent(fs::unlinkat(parent, &*temporary, AtFlags::empty()))?;
+                self.clear(parent, &temporary)?;
                 make(&temporary)?;
-                fs::renameat(parent, &*temporary, parent, name)?;
+                self.rename(parent, &temporary, name)?;
                 // Renaming one name of a file to another name of it does nothing (rename(2)).
-                Ok(ignore_absent(fs::unlinkat(parent, &*temporary, AtFlags::empty()))?)
+                self.clear(parent, &temporary)
             }
             result => Ok(result?),
         }
@@ -274,6 +266,8 @@ pub(super) enum CopyError {
     Read(io::Error),
     /// The file could not be written.
     Write(io::Error),
+    /// Something has the name already; nothing has been read.
+    Exists,
 }
 
 impl From<io::Error> for CopyError {

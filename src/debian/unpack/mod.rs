@@ -10,9 +10,10 @@
 //! `NAME.dpkg-new`, where `dpkg --configure` expects them). The result does not depend on which
 //! thread is faster:
 //!
-//! - Nothing that one package of the batch has written is replaced by another in the parallel
-//!   phase. Paths that several packages claim are settled afterwards, in the order of packages,
-//!   by the rules of dpkg; where the wrong package was first, the right file is extracted again.
+//! - Nothing that is there is replaced in the parallel phase, neither what another package of the
+//!   batch has written nor what was there before. Paths that several packages claim are settled
+//!   afterwards, in the order of packages, by the rules of dpkg; then the files that could not be
+//!   written at first are extracted again.
 //! - Symbolic and hard links are made after all files, package by package. Hence no path is
 //!   looked up through a link of the same batch.
 //! - A new directory gets its owner, mode and time at the end, from the first package (in order)

@@ -1,6 +1,7 @@
 mod flow;
 mod owners;
 mod placing;
+mod random;
 
 use std::collections::BTreeMap;
 use std::fs;
