@@ -48,6 +48,7 @@ fn compare(name: &str, project: &Project, ended: &Ended) {
     }
     settings.add_filter(r"127\.0\.0\.1:\d+", "[SERVER]");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[SHA256]");
+    settings.add_filter(r"-[0-9a-f]{12}\.log", "-[KEY].log");
     settings.add_filter(r"work/[^/\s]+/", "work/[NAME]/");
     settings.add_filter(r"/\d{8}T\d{6}Z/", "/[MOMENT]/");
     settings.set_omit_expression(true);
