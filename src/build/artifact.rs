@@ -1,16 +1,16 @@
 //! From the layers of a stack to a published artifact: the checks of the role's daemons, the lint, the
 //! template and its manifest.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use super::layers::BuiltTree;
+use super::output::Output;
 use super::{Builder, Error, Layer, LockedPlan, manifest};
 use crate::artifact::lint;
 use crate::artifact::manifest::File;
@@ -174,19 +174,20 @@ impl Builder<'_> {
         let step = Step::start(self.progress, format!("{} template", self.role), None);
         let archives = open(layers)?;
         let stack: Vec<&Archive> = archives.iter().collect();
-        let mut file = tempfile::Builder::new()
-            .prefix(".imgbuild-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(directory)
-            .map_err(|source| cannot("write to", directory, source))?;
+        let mut file =
+            Output::create_in(directory).map_err(|source| cannot("write to", directory, source))?;
         let assembled = template::assemble(
             &stack,
             &Frames { store: self.store },
             Compression::STANDARD,
             self.threads,
-            file.as_file_mut(),
+            file.file(),
             &|_| {},
-        )?;
+        )
+        .map_err(|error| match error {
+            template::Error::Write(source) => cannot("write to", directory, source),
+            other => other.into(),
+        })?;
         step.finish(format!(
             "{} frames compressed, {} reused",
             assembled.frames_compressed, assembled.frames_reused
@@ -215,9 +216,7 @@ impl Builder<'_> {
         let text = manifest::manifest(plan, layers, paths.file(sha256, size)).to_json();
         // The manifest first: an artifact is never without one.
         write_whole(&paths.manifest, text.as_bytes())?;
-        file.as_file().sync_data().map_err(|source| cannot("write", &paths.template, source))?;
-        file.persist(&paths.template)
-            .map_err(|error| cannot("write", &paths.template, error.error))?;
+        file.publish(&paths.template).map_err(|source| cannot("write", &paths.template, source))?;
         let stamps = paths
             .stamps()
             .ok_or_else(|| cannot("read", &paths.template, io::ErrorKind::NotFound.into()))?;
@@ -229,7 +228,7 @@ impl Builder<'_> {
 
 /// A template that has no final name yet.
 struct Template {
-    file: NamedTempFile,
+    file: Output,
     assembled: Assembled,
 }
 
@@ -283,26 +282,33 @@ impl Paths {
     }
 }
 
+/// An error about something where artifacts go.
 fn cannot(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, path: path.to_owned(), source }
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::Full { free: free_mebibytes(&path), path, source }
+        }
+        _ => Error::Io { action, path, source },
+    }
+}
+
+fn free_mebibytes(path: &Path) -> u64 {
+    let space = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    space.map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize) >> 20)
 }
 
 fn create_directory(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|source| cannot("create", directory, source))
 }
 
-/// Writes a small file under a temporary name and then gives it its own.
+/// Writes a small file.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let write = || -> io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".imgbuild-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(directory)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_data()?;
-        file.persist(path)?;
-        Ok(())
+        let mut file = Output::create_in(directory)?;
+        file.file().write_all(bytes)?;
+        file.publish(path)
     };
     write().map_err(|source| cannot("write", path, source))
 }

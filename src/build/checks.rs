@@ -9,13 +9,17 @@ use super::session::Session;
 use super::{Builder, Check, Error, Layer, LockedPlan};
 use crate::digest::{Digest, Hasher};
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Request};
+use crate::layer::request::{Answer, Request};
 use crate::progress::Step;
 use crate::render::RenderedKind;
 use crate::store::KeyKind;
 
 /// Checks that have passed, by tree and command.
 const CHECK: KeyKind = KeyKind::new("check");
+
+/// Exit statuses of a command that could not be started, as in the shell (sh(1p), 2.8.2).
+const NOT_STARTED: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 /// Lines of output shown when a check fails.
 const SHOWN: usize = 40;
@@ -59,6 +63,14 @@ impl Builder<'_> {
             let request = Request::Check { command: check.command.clone(), epoch };
             match session.request(layers, &request, "")? {
                 Answer::Ended { status: 0, .. } => step.finish("passed"),
+                Answer::Ended { status: NOT_STARTED | NOT_FOUND, output } => {
+                    return Err(Error::Step {
+                        action: format!("run the check `{shown}`"),
+                        chain: vec![output.trim_end().to_owned()],
+                        output: String::new(),
+                        help: Some(format!("correct the command in {}", check.place)),
+                    });
+                }
                 Answer::Ended { output, .. } => return Err(self.refused(plan, check, &output)),
                 Answer::Failed(failure) => {
                     return Err(Error::from_failure(format!("run `{shown}`"), failure, None));

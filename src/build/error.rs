@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::layer::worker::Failure;
+use crate::layer::failure::Failure;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -76,6 +76,21 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Archive(#[from] crate::layer::archive::Error),
+    /// There is no room for the artifact.
+    #[error("no space left to write the artifact to {}: {free} MiB are free", path.display())]
+    #[diagnostic(help(
+        "free some space there, or name a directory on another file system with `--out DIR`; what \
+         was built is kept in the store"
+    ))]
+    Full {
+        /// The directory or file.
+        path: PathBuf,
+        /// Mebibytes that are free there.
+        free: u64,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file of the host.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -90,7 +105,7 @@ pub enum Error {
 }
 
 fn shown(output: &str) -> String {
-    let indented = output.trim_end().lines().map(|line| format!("\n  │ {line}"));
+    let indented = output.trim_end().lines().map(|line| format!("\n  {line}"));
     indented.collect()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{Builder, Error, Inputs, Layer, LayerKind, LayerRecord};
@@ -10,7 +11,7 @@ use crate::layer::accounts::number_of;
 use crate::layer::archive::{Archive, Writer};
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::index::Merged;
-use crate::layer::worker::Accounts;
+use crate::layer::request::Accounts;
 use crate::render::{RenderedEntry, RenderedKind, RenderedLayer};
 
 /// The inputs of the files layer `rendered` on top of `below`.
@@ -45,7 +46,7 @@ pub(super) fn build(
         .collect::<Result<Vec<_>, _>>()?;
     let merged = Merged::new(archives.iter().map(|archive| &archive.index))
         .map_err(|error| invalid("the lower layers", error))?;
-    let stack = Below { merged, layers: below };
+    let stack = Below { merged, layers: below, archives: &archives };
     let (epoch, accounts) = below
         .last()
         .map(|layer| (layer.record.epoch, layer.record.accounts.clone()))
@@ -84,6 +85,7 @@ fn invalid(what: &str, error: impl std::fmt::Display) -> Error {
 struct Below<'a> {
     merged: Merged<'a>,
     layers: &'a [Layer],
+    archives: &'a [Archive],
 }
 
 impl Below<'_> {
@@ -91,6 +93,22 @@ impl Below<'_> {
     fn is_packaged(&self, path: &Path) -> bool {
         let layer = self.merged.get(path).and_then(|found| self.layers.get(found.layer));
         layer.is_some_and(|layer| layer.kind != LayerKind::Files)
+    }
+
+    /// The package that ships a path, by the lists that dpkg-query(1) searches.
+    fn owner(&self, path: &Path) -> Option<String> {
+        let line = format!("/{}", path.display());
+        self.merged.entries().iter().find_map(|entry| {
+            let list = entry.entry.path.strip_prefix("var/lib/dpkg/info").ok()?;
+            let package = list.to_str()?.strip_suffix(".list")?;
+            let content = self.merged.content(entry)?;
+            let mut text = vec![0; usize::try_from(content.size).ok()?];
+            let file = &self.archives.get(content.layer)?.file;
+            file.read_exact_at(&mut text, content.offset).ok()?;
+            let ships = text.split(|byte| *byte == b'\n').any(|path| path == line.as_bytes());
+            // `libc6:amd64.list` for packages of which several architectures can be installed.
+            ships.then(|| package.split(':').next().unwrap_or(package).to_owned())
+        })
     }
 }
 
@@ -129,10 +147,18 @@ fn place(
             ));
         }
         (_, Some(_)) if rendered.replaces.is_none() && stack.is_packaged(&rendered.path) => {
+            let owner = stack.owner(&rendered.path);
+            let package = owner.as_deref().unwrap_or("PACKAGE");
             return Err(refuse(
-                "a package has a file there".to_owned(),
-                "use a drop-in or a name of its own; where the package's file really must go, say \
-                 so in the definition: [[files]] path = …, replaces = \"PACKAGE\"",
+                match &owner {
+                    Some(package) => format!("the package `{package}` has a file there"),
+                    None => "a package or command has made a file there".to_owned(),
+                },
+                &format!(
+                    "use a drop-in or a name of its own; where that file really must go, say so \
+                     in the definition:\n[[files]]\npath = \"/{}\"\nreplaces = \"{package}\"",
+                    rendered.path.display()
+                ),
             ));
         }
         (RenderedKind::File { content }, _) => Kind::File { size: content.len() as u64 },

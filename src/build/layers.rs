@@ -1,15 +1,16 @@
 //! From a locked plan to the layers of its stack.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use super::session::{Session, log_path};
+use super::session::Session;
 use super::{
     Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan, files,
 };
 use crate::digest::Digest;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Built, Output, PackageFile, Packages, Request, Run};
+use crate::layer::request::{Answer, Built, Output, PackageFile, Packages, Request, Run};
 use crate::progress::Step;
 use crate::render::RenderedLayer;
 
@@ -99,17 +100,19 @@ impl Builder<'_> {
         session: &mut Session<'_, '_>,
     ) -> Result<Layer, Error> {
         let inputs = packages_inputs(image, top(below));
+        let key = inputs.key();
         self.layer(&image.name, LayerKind::Packages, inputs, |_step| {
             let packages = self.fetch(image, rest)?;
             let started = Instant::now();
+            let job = Job::new(self, image, LayerKind::Packages, &key);
             let request = Request::Packages(Packages {
                 packages,
                 users: image.users.clone(),
                 groups: image.groups.clone(),
                 threads: self.threads,
-                layer: self.output(image, LayerKind::Packages, below)?,
+                layer: self.output(&job, below),
             });
-            let built = self.built(session, below, &request, &image.name, LayerKind::Packages)?;
+            let built = self.built(session, below, &request, &job)?;
             Ok(record(built, started))
         })
     }
@@ -121,13 +124,15 @@ impl Builder<'_> {
         session: &mut Session<'_, '_>,
     ) -> Result<Layer, Error> {
         let inputs = run_inputs(image, top(below));
+        let key = inputs.key();
         self.layer(&image.name, LayerKind::Run, inputs, |_step| {
             let started = Instant::now();
+            let job = Job::new(self, image, LayerKind::Run, &key);
             let request = Request::Run(Run {
                 commands: image.commands.clone(),
-                layer: self.output(image, LayerKind::Run, below)?,
+                layer: self.output(&job, below),
             });
-            let built = self.built(session, below, &request, &image.name, LayerKind::Run)?;
+            let built = self.built(session, below, &request, &job)?;
             Ok(record(built, started))
         })
     }
@@ -173,20 +178,10 @@ impl Builder<'_> {
             .collect())
     }
 
-    fn output(
-        &self,
-        image: &LockedImage,
-        kind: LayerKind,
-        below: &[Layer],
-    ) -> Result<Output, Error> {
-        let store = self.store.root().to_owned();
-        let log = log_path(&store, &image.name, kind.name()).map_err(|source| Error::Io {
-            action: "create the log in",
-            path: store.clone(),
-            source,
-        })?;
+    fn output(&self, job: &Job<'_>, below: &[Layer]) -> Output {
         let epoch = below.last().map_or(0, |layer| layer.record.epoch);
-        Ok(Output { store, log, state: image.state.clone(), epoch })
+        let (store, log) = (self.store.root().to_owned(), job.log.clone());
+        Output { store, log, state: job.image.state.clone(), epoch }
     }
 
     fn built(
@@ -194,12 +189,13 @@ impl Builder<'_> {
         session: &mut Session<'_, '_>,
         below: &[Layer],
         request: &Request,
-        image: &str,
-        kind: LayerKind,
+        job: &Job<'_>,
     ) -> Result<Built, Error> {
-        let action = format!("build the {} layer of {image}", kind.name());
-        match session.request(below, request, &format!("{image} {}", kind.name()))? {
+        let Job { image, kind, log } = job;
+        match session.request(below, request, &format!("{} {}", image.name, kind.name()))? {
             Answer::Built(built) => {
+                // Nobody will be told of it.
+                let _ = std::fs::remove_file(log);
                 session.built_one();
                 Ok(built)
             }
@@ -208,19 +204,40 @@ impl Builder<'_> {
                     let epoch = below.last().map_or(0, |layer| layer.record.epoch);
                     session.send(&Request::Shell { epoch }, "")?;
                 }
-                let log = log_path(self.store.root(), image, kind.name()).ok();
-                let log = log.map(|path| path.display().to_string()).unwrap_or_default();
+                let site = self.site.as_ref().map(|site| format!(" --site {site}"));
                 let help = failure.command.is_some().then(|| {
                     format!(
-                        "the whole log is {log}\nfor a shell in the tree at this very point: \
-                         imgbuild build {} --debug-shell",
-                        self.role
+                        "the whole log is {}\nfor a shell in the tree at this very point: \
+                         imgbuild build {}{} --debug-shell",
+                        log.display(),
+                        self.role,
+                        site.unwrap_or_default()
                     )
                 });
+                let mut action = format!("build the {} layer of {}", kind.name(), image.name);
+                if let Some(place) = image.place_of(failure.command.as_deref()) {
+                    action = format!("{action} ({place})");
+                }
                 Err(Error::from_failure(action, failure, help))
             }
             _ => Err(crate::sandbox::Error::Protocol("not an answer to this".to_owned()).into()),
         }
+    }
+}
+
+/// A layer that is being built by scripts.
+struct Job<'a> {
+    image: &'a LockedImage,
+    kind: LayerKind,
+    /// Takes what the scripts write. Its name has the layer's key, because builds of other projects
+    /// may use the store at the same time.
+    log: PathBuf,
+}
+
+impl<'a> Job<'a> {
+    fn new(builder: &Builder<'_>, image: &'a LockedImage, kind: LayerKind, key: &Digest) -> Self {
+        let name = format!("{}-{}-{}.log", image.name, kind.name(), key.short());
+        Self { image, kind, log: builder.store.root().join("logs").join(name) }
     }
 }
 

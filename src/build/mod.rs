@@ -13,6 +13,7 @@ mod history;
 mod inputs;
 mod layers;
 mod manifest;
+mod output;
 mod pending;
 mod plan;
 mod session;
@@ -33,7 +34,7 @@ pub use verify::{Difference, Verification};
 pub use crate::artifact::manifest::LayerKind;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
-use crate::layer::worker::Accounts;
+use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
 
@@ -86,6 +87,8 @@ pub struct Builder<'a> {
     pub fetcher: &'a Fetcher,
     /// The role being built, for messages.
     pub role: String,
+    /// The site that it is built for, for messages.
+    pub site: Option<String>,
     /// Imgbuild itself, which is executed again as the sandbox.
     pub executable: PathBuf,
     /// Threads for each image.

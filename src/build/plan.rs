@@ -38,8 +38,18 @@ pub struct LockedImage {
     pub groups: Vec<Group>,
     /// The commands that it runs.
     pub commands: Vec<Vec<String>>,
+    /// Where the commands stand, for messages.
+    pub places: Vec<String>,
     /// The root directories of state volumes, relative to the root, of it and of those below it.
     pub state: Vec<PathBuf>,
+}
+
+impl LockedImage {
+    /// Where `command`, as messages show it, stands in the definition, if it does.
+    pub fn place_of(&self, command: Option<&str>) -> Option<&str> {
+        let position = self.commands.iter().position(|words| Some(&*words.join(" ")) == command)?;
+        self.places.get(position).map(String::as_str)
+    }
 }
 
 /// A command that must succeed in the finished tree.
@@ -51,6 +61,8 @@ pub struct Check {
     pub command: Vec<String>,
     /// Rendered files that it reads.
     pub covers: Vec<PathBuf>,
+    /// Where it stands, for messages.
+    pub place: String,
 }
 
 /// Everything that decides what a role becomes.
@@ -91,6 +103,7 @@ impl LockedPlan {
                 users: users(layer),
                 groups: groups(layer),
                 commands: layer.runs.iter().map(|run| run.command.clone()).collect(),
+                places: layer.runs.iter().map(|run| run.place.to_string()).collect(),
                 state: state.clone(),
             }
         });
@@ -126,6 +139,7 @@ fn checks(image: &Image) -> impl Iterator<Item = Check> {
         image: image.name.to_string(),
         command: check.command.clone(),
         covers: check.covers.iter().map(|(path, _)| path.relative().to_owned()).collect(),
+        place: check.place.to_string(),
     })
 }
 

@@ -1,10 +1,10 @@
 //! A tree in the sandbox, and how far up the stack it has come.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Builder, Error, Layer};
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Report, Request};
+use crate::layer::request::{Answer, Report, Request};
 use crate::progress::Step;
 use crate::sandbox::Worker;
 use crate::store::WorkDir;
@@ -131,11 +131,4 @@ fn available_memory() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-/// Where the log of a layer's scripts goes: kept when they fail, for the message names it.
-pub(super) fn log_path(store: &Path, image: &str, kind: &str) -> std::io::Result<PathBuf> {
-    let directory = store.join("logs");
-    std::fs::create_dir_all(&directory)?;
-    Ok(directory.join(format!("{image}-{kind}.log")))
 }

@@ -57,6 +57,7 @@ impl Builder<'_> {
             progress: self.progress,
             fetcher: self.fetcher,
             role: self.role.clone(),
+            site: self.site.clone(),
             executable: self.executable.clone(),
             threads: self.threads,
             debug_shell: false,

@@ -129,6 +129,7 @@ impl Build<'_> {
             progress: self.context.progress(),
             fetcher: &self.fetcher,
             role: role.to_owned(),
+            site: self.arguments.site.clone(),
             executable: self.executable.clone(),
             threads: self.jobs,
             debug_shell: self.arguments.debug_shell,

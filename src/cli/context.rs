@@ -134,7 +134,8 @@ fn drawn(diagnostic: &dyn Diagnostic) -> String {
     let handler = handler.with_width(100).with_wrap_lines(false).with_break_words(false);
     let mut text = String::new();
     match handler.render_report(&mut text, diagnostic) {
-        Ok(()) => text.trim_end().to_owned(),
+        // The handler announces each of several errors by this line of its own.
+        Ok(()) => text.trim_end().replace("\nError: \n", "\n"),
         Err(_) => diagnostic.to_string(),
     }
 }

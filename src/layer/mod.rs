@@ -3,8 +3,11 @@
 pub mod accounts;
 pub mod archive;
 pub mod entry;
+pub mod failure;
 pub mod index;
 pub mod lay;
 pub mod normalise;
+pub mod request;
+mod script;
 pub mod tree;
 pub mod worker;

@@ -56,17 +56,15 @@ fn map_with_helper(helper: &'static str, pid: u32, own: u32, start: u32) -> Resu
 }
 
 fn none(user: &str, kind: &'static str) -> Error {
-    let (file, option) = match kind {
-        "user" => ("/etc/subuid", "--add-subuids"),
-        _ => ("/etc/subgid", "--add-subgids"),
-    };
+    let file = if kind == "user" { "/etc/subuid" } else { "/etc/subgid" };
     Error::NoSubordinateIds {
         user: user.to_owned(),
         kind,
         file,
         help: format!(
-            "as root: `usermod {option} 100000-165535 {user}` (choose a range that no other line \
-             of {file} uses), then build again; or build as root"
+            "as root: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` \
+             (a range that no other line of /etc/subuid and /etc/subgid uses), then build again; \
+             or build as root"
         ),
     }
 }

@@ -84,9 +84,11 @@ impl Store {
         let mentioned = self.collect_keys(keep, unused_since, &mut report)?;
         let keep_blob = |digest| mentioned.contains(&digest) || keep(Item::Blob(digest));
         self.collect_blobs(&keep_blob, unused_since, &mut report)?;
-        for (path, metadata) in entries(&self.root.join("downloads"))? {
-            if metadata.modified().is_ok_and(|time| time < unused_since) {
-                remove(&path, &metadata, &mut report)?;
+        for name in ["downloads", "logs"] {
+            for (path, metadata) in entries(&self.root.join(name))? {
+                if metadata.modified().is_ok_and(|time| time < unused_since) {
+                    remove(&path, &metadata, &mut report)?;
+                }
             }
         }
         // Nobody else has the store open, so nobody holds one of these.

@@ -15,8 +15,18 @@ const FORMAT: u32 = 1;
 const FORMAT_PREFIX: &str = "imgbuild store ";
 
 /// Names that a store may hold in its top directory.
-const NAMES: [&str; 9] =
-    ["CACHEDIR.TAG", "blobs", "downloads", "format", "keys", "lock", "locks", "verified", "work"];
+const NAMES: [&str; 10] = [
+    "CACHEDIR.TAG",
+    "blobs",
+    "downloads",
+    "format",
+    "keys",
+    "lock",
+    "locks",
+    "logs",
+    "verified",
+    "work",
+];
 
 /// Files of the top directory begin like this while they are written.
 const TEMPORARY_PREFIX: &str = ".new-";
@@ -40,7 +50,7 @@ pub(super) fn prepare(root: &Path) -> Result<PathBuf, Error> {
     create_private(root).map_err(|source| unusable(root, source))?;
     let root = fs::canonicalize(root).map_err(|source| unusable(root, source))?;
     check_format(&root)?;
-    for name in ["blobs", "blobs/sha256", "downloads", "keys", "locks", "verified", "work"] {
+    for name in ["blobs", "blobs/sha256", "downloads", "keys", "locks", "logs", "verified", "work"] {
         let path = root.join(name);
         create_private(&path).map_err(|source| unusable(&path, source))?;
     }

@@ -15,6 +15,7 @@
 //! | `verified/BOOT` | the blobs known to be right since the machine was booted; see *Durability* |
 //! | `downloads/….part` | the beginning of the blob of that digest; `….from` says where it came from |
 //! | `locks/KIND/…` | empty files that are locked while the work they stand for is being done |
+//! | `logs/IMAGE-KIND-KEY.log` | what the scripts of a layer wrote that could not be built |
 //! | `work/NAME`, `work/NAME.lock` | a scratch directory of one process and the file that is locked as long as it lives |
 //!
 //! Directories have mode 0700, other files than blobs 0600, whatever the umask. The top directory

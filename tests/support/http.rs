@@ -95,6 +95,16 @@ impl Server {
         self.url(path)
     }
 
+    /// What is served at `path`.
+    pub fn content(&self, path: &str) -> Vec<u8> {
+        lock(&self.state).files[path].clone()
+    }
+
+    /// Serves `path` no longer.
+    pub fn remove(&self, path: &str) {
+        lock(&self.state).files.remove(path);
+    }
+
     /// Serves the files of `directory` at every path that no [`Server::file`] has.
     pub fn directory(&self, directory: &Path) {
         lock(&self.state).directory = Some(directory.to_owned());

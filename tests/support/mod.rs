@@ -1,7 +1,16 @@
 //! What several integration tests share. Each test binary uses only a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod archive;
+pub mod base;
 pub mod bench;
+pub mod debian;
 pub mod disk;
+pub mod harm;
 pub mod http;
+pub mod lab;
+pub mod package;
+pub mod project;
+pub mod signer;
 pub mod template;
+pub mod web;

@@ -73,7 +73,7 @@ fn the_result_is_the_same_as_that_of_dpkg() {
         for layer in layers {
             build(&ours, &layer);
         }
-        for line in compare::compare(&reference, &ours) {
+        for line in compare::compare(&suite, &reference, &ours) {
             eprintln!("{name}: {line}");
             failures += 1;
         }

@@ -103,8 +103,6 @@ impl Stanza {
         if let Err(reason) = version::validate(&version) {
             return Err(wrong(format!("`{version}` is not a version: {reason}")));
         }
-        required("Maintainer")?;
-        required("Description")?;
         let stanza = Self { fields, name, version, architecture };
         if stanza.is_multi_arch_same() && stanza.architecture == "all" {
             let problem = "it is for all architectures and yet `Multi-Arch: same`";

@@ -18,7 +18,8 @@ pub enum Error {
     /// The file is not a Debian binary package of format 2.
     #[error("{} is not a Debian package: {problem}", path.display())]
     #[diagnostic(help(
-        "the file may be damaged or incomplete: delete it, so that it is downloaded again"
+        "its bytes are those that the repository vouches for, so fetching it again does not help: leave \
+         the package out or take another version, and tell whoever runs the repository"
     ))]
     Format {
         /// The package file.
@@ -37,7 +38,10 @@ pub enum Error {
     },
     /// The stream inside is damaged or ends too early.
     #[error("{}: `{member}` is damaged", path.display())]
-    #[diagnostic(help("delete the file, so that it is downloaded again"))]
+    #[diagnostic(help(
+        "its bytes are those that the repository vouches for, so fetching it again does not help: leave \
+         the package out or take another version, and tell whoever runs the repository"
+    ))]
     Corrupt {
         /// The package file.
         path: PathBuf,

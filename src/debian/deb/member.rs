@@ -1,6 +1,7 @@
 //! The members of a package's data archive, read as dpkg reads them (deb(5), dpkg's tar.h):
 //! old, ustar and GNU headers, GNU long names, no pax extensions, no sparse files.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 
 use tar::{EntryType, Header};
@@ -116,6 +117,35 @@ impl Assembler {
     }
 }
 
+/// The symbolic links of one archive. No package that was made from a directory has a member below one of
+/// them, and where it would land depends on what the link points to.
+#[derive(Default)]
+pub(super) struct Links(HashSet<MemberPath>);
+
+impl Links {
+    /// Refuses a member below a link.
+    pub fn admit(&mut self, member: Member) -> Result<Member, Problem> {
+        if !self.0.is_empty()
+            && let Some(link) = parents(&member.path).find(|&parent| self.0.contains(parent))
+        {
+            let link = String::from_utf8_lossy(link);
+            let problem = format!("it lies below {link}, a symbolic link of the same package");
+            let member = String::from_utf8_lossy(&member.path).into_owned();
+            return Err(Problem::Refused(Refusal { member, problem }));
+        }
+        if let MemberKind::Symlink { .. } = member.kind {
+            self.0.insert(member.path.clone());
+        }
+        Ok(member)
+    }
+}
+
+/// The directories above a path, without the root.
+fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(position, _)| &path[..position])
+}
+
 /// Reads a long name, which GNU tar ends with a zero byte and others do not.
 fn long_name(header: &Header, content: &mut dyn Read) -> Result<Vec<u8>, Problem> {
     let size = header.entry_size()?;
@@ -176,16 +206,20 @@ fn member(header: &Header, name: &[u8], link: Vec<u8>) -> Result<Member, String>
     })
 }
 
-/// The path that a name in an archive means: relative to the root, with or without `./` or `/`
+/// The path that a name in an archive means: relative to the root, with or without `./`
 /// in front and with or without a slash at the end.
 pub(super) fn member_path(name: &[u8]) -> Result<MemberPath, String> {
     let mut rest = name;
-    while let Some(shorter) = rest.strip_prefix(b"./").or_else(|| rest.strip_prefix(b"/")) {
+    while let Some(shorter) = rest.strip_prefix(b"./") {
         rest = shorter;
     }
     let rest = rest.strip_suffix(b"/").unwrap_or(rest);
     if name.is_empty() {
         return Err("has an empty name".to_owned());
+    }
+    // dpkg takes these for relative, but dpkg-deb makes none: somebody means something by it.
+    if name.starts_with(b"/") {
+        return Err("has an absolute name".to_owned());
     }
     if rest.is_empty() || rest == b"." {
         return Ok(b"/.".to_vec());
@@ -215,19 +249,28 @@ mod tests {
 
     #[test]
     fn names_become_absolute_paths_or_are_refused() {
-        let accepted: [(&str, &str); 7] = [
+        let accepted: [(&str, &str); 5] = [
             ("./", "/."),
-            ("/", "/."),
             (".", "/."),
             ("./usr/", "/usr"),
             ("usr/bin/x", "/usr/bin/x"),
-            ("/usr/bin/x", "/usr/bin/x"),
             ("././usr", "/usr"),
         ];
         for (name, path) in accepted {
             assert_eq!(member_path(name.as_bytes()).unwrap(), path.as_bytes(), "{name}");
         }
-        for name in ["", "..", "../x", "./usr/../etc", "usr//bin", "usr/./bin", "a\nb", "usr//"] {
+        for name in [
+            "",
+            "/",
+            "/usr/bin/x",
+            "..",
+            "../x",
+            "./usr/../etc",
+            "usr//bin",
+            "usr/./bin",
+            "a\nb",
+            "usr//",
+        ] {
             assert!(member_path(name.as_bytes()).is_err(), "{name:?}");
         }
     }

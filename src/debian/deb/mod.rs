@@ -18,7 +18,7 @@ pub use error::Error;
 pub use member::{Member, MemberKind, MemberPath};
 
 use archive::Part;
-use member::{Assembler, Problem, Refusal};
+use member::{Assembler, Links, Problem, Refusal};
 
 /// Most bytes that a control archive may expand to. The largest of trixie, a kernel's, has
 /// less than a tenth of it.
@@ -84,8 +84,10 @@ impl Deb {
         mut visit: impl FnMut(Member, &mut dyn Read) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut assembler = Assembler::default();
+        let mut links = Links::default();
         self.visit_records(&self.data, DATA_LIMIT, |header, content| {
-            match assembler.take(header, content) {
+            let member = assembler.take(header, content);
+            match member.and_then(|member| member.map(|member| links.admit(member)).transpose()) {
                 Ok(Some(member)) => visit(member, content),
                 Ok(None) => Ok(()),
                 Err(problem) => Err(self.problem(&self.data, DATA_LIMIT, problem).into()),

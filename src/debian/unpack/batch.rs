@@ -105,9 +105,10 @@ pub(super) fn merge_usr(root: &Root, batch: &[&Loaded]) -> Result<(), Error> {
     let Some(foundation) = batch.iter().find(|package| package.name() == "base-files") else {
         return Ok(());
     };
-    let mut merged = false;
+    let (mut merged, mut mtime) = (false, 0);
     foundation.deb.visit_data(|member, _| {
         merged |= member.path == b"/bin" && matches!(member.kind, MemberKind::Symlink { .. });
+        mtime = mtime.max(member.mtime);
         Ok::<_, Error>(())
     })?;
     if merged {
@@ -118,9 +119,11 @@ pub(super) fn merge_usr(root: &Root, batch: &[&Loaded]) -> Result<(), Error> {
         names.push("lib64");
     }
     for name in names {
+        let (link, target) = (format!("/{name}").into_bytes(), format!("usr/{name}"));
         let make = root
-            .make_directories(format!("/usr/{name}").as_bytes())
-            .and_then(|()| root.make_link(format!("/{name}").as_bytes(), &format!("usr/{name}")));
+            .make_directories(format!("/{target}").as_bytes())
+            .and_then(|()| root.make_link(&link, &target))
+            .and_then(|()| root.set_mtime(&link, mtime));
         make.map_err(|source| Error::Create {
             path: root.path().join(name),
             package: foundation.label(),

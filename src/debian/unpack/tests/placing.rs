@@ -54,14 +54,17 @@ fn configuration_files_wait_beside_their_place() {
     let fixture = Fixture::new();
     fixture.write("etc/other/real", "");
     symlink("other/real", fixture.root.join("etc/linked")).unwrap();
+    symlink("other", fixture.root.join("etc/directory")).unwrap();
     let builder = package("x")
         .directory("./etc", 0o755)
         .file("./etc/plain", 0o640, "new")
         .file("./etc/linked", 0o640, "new")
-        .control("conffiles", "/etc/plain\n/etc/linked\n");
+        .file("./etc/directory", 0o640, "new")
+        .control("conffiles", "/etc/plain\n/etc/linked\n/etc/directory\n");
     fixture.install(&[builder]).unwrap();
     assert_eq!(fixture.text("etc/plain.dpkg-new"), "new");
     assert_eq!(fixture.text("etc/other/real.dpkg-new"), "new");
+    assert_eq!(fixture.text("etc/directory.dpkg-new"), "new");
     assert!(!fixture.root.join("etc/plain").exists());
     let status = fixture.text("var/lib/dpkg/status");
     assert!(status.contains("Conffiles:\n /etc/plain newconffile\n /etc/linked newconffile\n"));

@@ -1,0 +1,305 @@
+//! The documentation says what the program does: links lead somewhere, options and keys are all
+//! described and exist, examples can be read and run.
+
+mod help;
+mod markdown;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use help::{Help, option_names};
+use markdown::{
+    Block, anchor, code_spans, document, documents, first_cells, keys, links, normalised,
+    shown_commands, table_name,
+};
+use tempfile::TempDir;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Runs imgbuild in the project, with a store of its own.
+fn imgbuild(arguments: &[&str]) -> Output {
+    let store = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_imgbuild"))
+        .args(arguments)
+        .current_dir(root())
+        .env("IMGBUILD_STORE", store.path())
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = imgbuild(arguments);
+    assert!(output.status.success(), "imgbuild {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let documents = documents();
+    let anchors: BTreeMap<PathBuf, BTreeSet<String>> = documents
+        .iter()
+        .map(|document| (document.path.clone(), document.headings().map(anchor).collect()))
+        .collect();
+    let mut broken = Vec::new();
+    for document in &documents {
+        let directory = document.path.parent().unwrap();
+        for (number, line) in &document.text {
+            for link in links(line).filter(|link| !link.contains("://")) {
+                let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+                let target = match path {
+                    "" => document.path.clone(),
+                    path => normalised(&directory.join(path)),
+                };
+                let found = root().join(&target).exists()
+                    && (fragment.is_empty() || anchors[&target].contains(fragment));
+                if !found {
+                    broken.push(format!("{}:{number}: {link}", document.path.display()));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_verb_and_option_is_described_and_exists() {
+    let document = document("docs/verbs.md");
+    let all = Help::of(None);
+    let titles: BTreeSet<String> = document
+        .headings()
+        .filter_map(|title| title.strip_prefix("imgbuild "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(titles, all.verbs, "sections of docs/verbs.md and verbs of imgbuild");
+
+    let global = document.section("Options of every verb");
+    let global: BTreeSet<String> =
+        first_cells(&global).into_iter().flat_map(option_names).collect();
+    assert_eq!(global, all.options, "options of every verb in docs/verbs.md and in --help");
+
+    for verb in &all.verbs {
+        let help = Help::of(Some(verb));
+        let section = document.section(&format!("imgbuild {verb}"));
+        let cells = first_cells(&section);
+        let described: BTreeSet<String> = cells.iter().copied().flat_map(option_names).collect();
+        let own: BTreeSet<String> = help.options.difference(&all.options).cloned().collect();
+        assert_eq!(described, own, "options of `{verb}` in docs/verbs.md and in --help");
+        for argument in &help.arguments {
+            let named = |cell: &&str| cell.trim_matches('`').starts_with(argument.as_str());
+            assert!(
+                cells.iter().any(named),
+                "`{verb}` takes {argument}: docs/verbs.md does not say so"
+            );
+        }
+    }
+}
+
+#[test]
+fn commands_that_are_shown_have_the_options_they_use() {
+    let all = Help::of(None);
+    let verbs: BTreeMap<&String, Help> =
+        all.verbs.iter().map(|verb| (verb, Help::of(Some(verb)))).collect();
+    for document in documents() {
+        for command in shown_commands(&document) {
+            let shown = format!("{}: imgbuild {command}", document.path.display());
+            let verb = command.split_whitespace().find(|word| all.verbs.contains(*word));
+            let known = verb.map_or(&all.options, |verb| &verbs[&verb.to_owned()].options);
+            let used = command.split([' ', '[', ']']);
+            for option in used.filter(|word| word.starts_with('-') && word.len() > 1) {
+                assert!(known.contains(option), "{shown}: there is no {option}");
+            }
+        }
+    }
+}
+
+/// A project of one root image, to whose files a test adds a line.
+struct Project(TempDir);
+
+const IMAGE: &str = r#"summary = "x"
+version = "1"
+[debian]
+architecture = "amd64"
+[[debian.repositories]]
+name = "x"
+url = "http://x.invalid"
+suite = "x"
+components = []
+keyring = "keys"
+signed_by = ["0000000000000000000000000000000000000000"]
+"#;
+
+impl Project {
+    fn with(image: &str, overlay: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("images/x/image.toml", image),
+            ("images/x/keys", "x"),
+            ("overlays/y/overlay.toml", overlay),
+        ] {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self(directory)
+    }
+
+    /// The keys that the reader says are known, when it meets one that it does not know.
+    fn known_keys(&self) -> BTreeSet<String> {
+        let output = imgbuild(&["-C", self.0.path().to_str().unwrap(), "check"]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let known = errors.split("known keys: ").nth(1).unwrap_or_else(|| panic!("{errors}"));
+        known.lines().next().unwrap().split(", ").map(|key| key.trim().to_owned()).collect()
+    }
+}
+
+/// A key that resembles no other, so that the reader lists them all.
+const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
+
+/// Each section of docs/definition.md that describes tables, and those tables.
+const SECTIONS: [(&str, &[&str]); 12] = [
+    ("`[packages]`", &["[packages]"]),
+    ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
+    ("`[parameters.NAME]`", &["[parameters.a]"]),
+    ("`[secrets.NAME]`", &["[secrets.a]"]),
+    ("`[[state]]`", &["[[state]]"]),
+    ("`[[files]]`", &["[[files]]"]),
+    ("`[units]`", &["[units]"]),
+    ("`[[run]]`", &["[[run]]"]),
+    ("`[[check]]`", &["[[check]]"]),
+    ("`[health]`", &["[health]"]),
+    ("`[values]`", &[]),
+    ("Files and templates", &[]),
+];
+
+#[test]
+fn every_key_of_an_image_is_described_and_exists() {
+    let document = document("docs/definition.md");
+    let site = "summary = \"y\"\n";
+    let known = |image: String| Project::with(&image, site).known_keys();
+
+    let top = known(format!("{STRANGE}{IMAGE}"));
+    let headings = document.headings().flat_map(code_spans).filter(|text| text.starts_with('['));
+    let described: BTreeSet<String> =
+        keys(&document.section("Top level")).into_iter().chain(headings.map(table_name)).collect();
+    assert_eq!(described, top, "keys of image.toml in docs/definition.md and in the reader");
+
+    let debian = known(IMAGE.replace("[debian]\n", &format!("[debian]\n{STRANGE}")));
+    let repository = known(format!("{IMAGE}{STRANGE}"));
+    let described = keys(&document.section("`[debian]`: where packages come from"));
+    assert_eq!(described, &debian | &repository, "keys of [debian]");
+
+    for (title, tables) in SECTIONS {
+        let read = tables.iter().map(|table| known(format!("{IMAGE}{table}\n{STRANGE}")));
+        let read: BTreeSet<String> = read.flatten().collect();
+        assert_eq!(keys(&document.section(title)), read, "keys in the section {title}");
+    }
+}
+
+#[test]
+fn every_key_of_an_overlay_is_described_and_exists() {
+    let document = document("docs/overlay.md");
+    let top = Project::with(IMAGE, &format!("{STRANGE}summary = \"y\"")).known_keys();
+    let nodes = format!("summary = \"y\"\n[[nodes]]\n{STRANGE}");
+    let nodes = Project::with(IMAGE, &nodes).known_keys();
+    assert_eq!(keys(&document.section("Keys")), &top | &nodes);
+}
+
+#[test]
+fn every_lint_is_described_and_exists() {
+    let document = document("docs/lints.md");
+    let lines: Vec<&str> = document.text.iter().map(|(_, line)| line.as_str()).collect();
+    let described: BTreeSet<&str> = first_cells(&lines).into_iter().flat_map(code_spans).collect();
+    let known: BTreeSet<&str> = imgbuild::artifact::lint::all().map(|lint| lint.name).collect();
+    assert_eq!(described, known);
+}
+
+#[test]
+fn examples_in_toml_and_json_can_be_read() {
+    for document in documents() {
+        let place = |block: &Block| format!("{}:{}", document.path.display(), block.line);
+        for block in document.blocks("toml") {
+            let read = block.text.parse::<toml::Table>();
+            assert!(read.is_ok(), "{}: {}", place(block), read.unwrap_err());
+        }
+        for block in document.blocks("json") {
+            let read = serde_json::from_str::<serde_json::Value>(&block.text);
+            assert!(read.is_ok(), "{}: {}", place(block), read.unwrap_err());
+        }
+    }
+}
+
+/// Verbs that need neither network nor a build, in the project as it is.
+const RUN: [&str; 3] = ["check", "explain", "gc"];
+
+#[test]
+fn commands_of_console_examples_succeed() {
+    let mut run = 0;
+    for document in documents() {
+        let lines = document.blocks("console").flat_map(|block| block.text.lines());
+        for command in lines.filter_map(|line| line.strip_prefix("$ imgbuild ")) {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let verb = words.first().copied().unwrap_or_default();
+            assert!(
+                RUN.contains(&verb),
+                "{}: cannot be run here: {command}",
+                document.path.display()
+            );
+            stdout(&words);
+            run += 1;
+        }
+    }
+    assert!(run > 0, "no example was run");
+}
+
+#[test]
+fn the_readme_tests_as_ci_does() {
+    let readme = document("README.md");
+    let shown: Vec<&str> = readme.blocks("sh").flat_map(|block| block.text.lines()).collect();
+    let script = read(".ci/run");
+    let tests: Vec<&str> = script.lines().filter(|line| line.starts_with("cargo test")).collect();
+    assert!(!tests.is_empty(), ".ci/run runs no tests");
+    for test in tests {
+        assert!(shown.contains(&test), "README.md does not show `{test}`");
+    }
+}
+
+/// The texts that imgbuild and its images can write: their source, with continued lines joined.
+fn sources() -> String {
+    let mut text = String::new();
+    for directory in ["src", "images"] {
+        for entry in walkdir::WalkDir::new(root().join(directory)) {
+            let path = entry.unwrap().into_path();
+            text.push_str(&fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
+    let mut joined = String::new();
+    for (index, part) in text.split("\\\n").enumerate() {
+        joined.push_str(if index == 0 { part } else { part.trim_start() });
+    }
+    joined
+}
+
+#[test]
+fn messages_with_a_remedy_still_exist() {
+    let sources = sources();
+    let document = document("docs/troubleshooting.md");
+    let titles = document.text.iter().flat_map(|(_, line)| line.split("**`").skip(1));
+    let mut count = 0;
+    for title in titles.filter_map(|rest| rest.split('`').next()) {
+        for part in title.split('…').map(|part| part.trim_matches([' ', ':'])) {
+            assert!(sources.contains(part), "nothing writes `{part}` (`{title}`)");
+        }
+        count += 1;
+    }
+    assert!(count > 15, "only {count} messages are explained");
+}

@@ -1,0 +1,125 @@
+//! A small signed Debian archive on a server of its own, made by the test itself.
+
+use std::fmt::Write as _;
+
+use imgbuild::digest::Digest;
+
+use super::base::Base;
+use super::http::Server;
+use super::package::{Package, stanza, xz};
+use super::signer::Signer;
+
+/// The suite that archives have.
+pub const SUITE: &str = "trixie";
+
+/// What the Release file says of itself.
+pub struct Release {
+    /// The `Date` field.
+    pub date: &'static str,
+    /// The `Valid-Until` field.
+    pub valid_until: Option<&'static str>,
+    /// The seed of the key that signs it.
+    pub key: u8,
+}
+
+impl Release {
+    /// One without fault: signed by the key that definitions name, never expiring.
+    pub const GOOD: Self =
+        Self { date: "Sun, 01 Jun 2025 00:00:00 UTC", valid_until: None, key: KEY };
+}
+
+/// The seed of the key that definitions name.
+const KEY: u8 = 1;
+
+/// One suite with one component, `main`.
+pub struct Archive {
+    /// Serves it.
+    pub server: Server,
+    packages: String,
+}
+
+impl Archive {
+    /// An archive that offers `packages`, published well.
+    pub fn new(packages: &[Package]) -> Self {
+        let mut archive = Self { server: Server::start(), packages: String::new() };
+        for package in packages {
+            archive.add(package);
+        }
+        archive.publish(&Release::GOOD);
+        archive
+    }
+
+    /// The same, together with the packages of Debian that a tree needs to run scripts.
+    pub fn with_base(base: &Base, packages: &[Package]) -> Self {
+        let mut archive = Self { server: Server::start(), packages: base.stanzas.clone() };
+        archive.server.directory(&base.directory);
+        archive.add(&base.stand_in);
+        for package in packages {
+            archive.add(package);
+        }
+        archive.publish(&Release::GOOD);
+        archive
+    }
+
+    /// Adds a package to the pool. It is on offer after the next [`Archive::publish`].
+    pub fn add(&mut self, package: &Package) {
+        let path = pool_path(package);
+        let deb = package.deb();
+        self.add_stanza(&stanza(&package.control(), &path, &deb));
+        self.server.file(&format!("/{path}"), deb);
+    }
+
+    /// Adds an entry to the index, whatever it says.
+    pub fn add_stanza(&mut self, stanza: &str) {
+        writeln!(self.packages, "{stanza}").unwrap();
+    }
+
+    /// Signs and publishes what is there.
+    pub fn publish(&self, release: &Release) {
+        let Release { date, valid_until, key } = release;
+        let index = self.packages.as_bytes();
+        let packed = xz(index);
+        let path = "main/binary-amd64/Packages";
+        let mut text = format!("Suite: {SUITE}\nDate: {date}\n");
+        if let Some(valid_until) = valid_until {
+            writeln!(text, "Valid-Until: {valid_until}").unwrap();
+        }
+        writeln!(text, "Architectures: amd64\nComponents: main\nSHA256:").unwrap();
+        for (bytes, extension) in [(index, ""), (&packed, ".xz")] {
+            let (digest, size) = (Digest::of(bytes), bytes.len());
+            writeln!(text, " {digest} {size} {path}{extension}").unwrap();
+        }
+        self.server.file(&format!("/dists/{SUITE}/{path}.xz"), packed);
+        self.publish_text(&Signer::new(*key).sign(text.trim_end()));
+    }
+
+    /// Publishes an InRelease file, whatever it says.
+    pub fn publish_text(&self, text: &[u8]) {
+        self.server.file(&release_path(), text);
+    }
+
+    /// The `[debian]` table of a definition that uses this archive, and lines for the repository.
+    pub fn debian(&self, more: &str) -> String {
+        let (url, fingerprint) = (self.server.url(""), Signer::new(KEY).fingerprint());
+        format!(
+            "[debian]\narchitecture = \"amd64\"\n[[debian.repositories]]\nname = \"main\"\n\
+             url = \"{url}\"\nsuite = \"{SUITE}\"\ncomponents = [\"main\"]\n\
+             keyring = \"keys/archive.asc\"\nsigned_by = [\"{fingerprint}\"]\n{more}\n"
+        )
+    }
+
+    /// What `keys/archive.asc` has to be.
+    pub fn keyring() -> String {
+        Signer::new(KEY).certificate()
+    }
+}
+
+/// Where the InRelease file is on the server.
+pub fn release_path() -> String {
+    format!("/dists/{SUITE}/InRelease")
+}
+
+/// Where a package is in the archive.
+pub fn pool_path(package: &Package) -> String {
+    format!("pool/main/{}", package.file_name())
+}
