@@ -75,8 +75,8 @@ impl Explanation<'_> {
         let mut statements = Vec::new();
         for (requirement, targets) in self.requirements(root) {
             let text = self.provider.wish(requirement);
-            let (missing, consequences) = self.options(requirement, &targets);
-            statements.push(Statement { text: text + &missing, consequences });
+            let (words, consequences) = self.options(requirement, &targets);
+            statements.push(Statement { text: text + &words, consequences });
         }
         statements
     }
@@ -95,27 +95,35 @@ impl Explanation<'_> {
         requirements
     }
 
-    /// What is wrong with the packages that satisfy a requirement: words to put behind it if
-    /// there are none, else statements about each.
+    /// Words to put behind a requirement, on who provides it or that nobody does, and what is
+    /// wrong with the packages that satisfy it.
     fn options(
         &mut self,
         requirement: Requirement,
         targets: &[(usize, ConflictNode)],
     ) -> (String, Vec<Statement>) {
         let mut statements = Vec::new();
-        let mut missing = String::new();
+        let mut providers = Vec::new();
         for (target, node) in targets {
             match node {
                 ConflictNode::Solvable(solvable) => {
-                    statements.extend(self.package(*target, package_id(*solvable)));
+                    let package = package_id(*solvable);
+                    if self.provider.is_provider(requirement, package) {
+                        providers.push(self.provider.label(package));
+                    }
+                    statements.extend(self.package(*target, package));
                 }
                 ConflictNode::UnresolvedDependency => {
-                    missing = self.provider.instead(requirement);
+                    return (self.provider.instead(requirement), statements);
                 }
                 ConflictNode::Root | ConflictNode::Excluded(_) => {}
             }
         }
-        (missing, statements)
+        let words = match providers.as_slice() {
+            [] => String::new(),
+            providers => format!(", provided by {}", providers.join(" and ")),
+        };
+        (words, statements)
     }
 
     /// What a package needs and conflicts with, as far as it takes part in the contradiction.
@@ -128,8 +136,8 @@ impl Explanation<'_> {
         let mut statements = Vec::new();
         for (requirement, targets) in self.requirements(node) {
             let text = format!("{name} needs {}", self.provider.describe(requirement));
-            let (missing, consequences) = self.options(requirement, &targets);
-            statements.push(Statement { text: text + &missing, consequences });
+            let (words, consequences) = self.options(requirement, &targets);
+            statements.push(Statement { text: text + &words, consequences });
         }
         for (edge, _, target) in self.edges.get(&node).cloned().unwrap_or_default() {
             let text = match (edge, target) {

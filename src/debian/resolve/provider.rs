@@ -158,6 +158,14 @@ impl<'a> Provider<'a> {
         texts.join(" | ")
     }
 
+    /// Whether `package` satisfies a requirement by what it provides, not by its own name.
+    pub fn is_provider(&self, requirement: Requirement, package: PackageId) -> bool {
+        let own = self.name(package);
+        let sets = self.sets(requirement).into_iter().map(|set| self.pool.resolve_version_set(set));
+        let mut sets = sets.filter(|set| set.packages.contains(&package));
+        sets.all(|set| set.text.split([' ', ':']).next() != Some(own))
+    }
+
     /// A requirement that stands at the beginning: a wish, or what is given.
     pub fn wish(&self, requirement: Requirement) -> String {
         let text = self.describe(requirement);
