@@ -20,6 +20,7 @@ pub enum Error {
     },
     /// The lock file cannot be read.
     #[error("cannot read {}", path.display())]
+    #[diagnostic(help("make it a file that this user may read, or restore it from version control"))]
     Read {
         /// The lock file.
         path: PathBuf,
@@ -29,6 +30,7 @@ pub enum Error {
     },
     /// The lock file cannot be written.
     #[error("cannot write {}", path.display())]
+    #[diagnostic(help("make the project's directory writable for this user, with room on its disk"))]
     Write {
         /// The lock file.
         path: PathBuf,
@@ -115,6 +117,10 @@ pub enum Error {
     },
     /// The wishes contradict each other.
     #[error("image `{image}` cannot have all packages that it wants\n{explanation}")]
+    #[diagnostic(help(
+        "leave out or loosen one of the wishes, also those of the images below, or lift an \
+         exclusion; `imgbuild lock --update` looks at newer versions of everything"
+    ))]
     Unsatisfiable {
         /// The image.
         image: String,
