@@ -2,6 +2,8 @@
 //!
 //! Needs the network, gpgv and Debian's keyrings: `cargo test --test archive -- --ignored`
 
+#![expect(clippy::print_stdout, reason = "the numbers are what one runs it for")]
+
 #[path = "support/debian.rs"]
 mod support;
 

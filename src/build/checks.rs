@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{Builder, Check, Error, Layer, LockedPlan};
 use crate::digest::{Digest, Hasher};
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Request};
+use crate::layer::request::{Answer, Request};
 use crate::progress::Step;
 use crate::render::RenderedKind;
 use crate::store::KeyKind;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::layer::worker::Failure;
+use crate::layer::failure::Failure;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -11,7 +11,7 @@ use crate::layer::accounts::number_of;
 use crate::layer::archive::{Archive, Writer};
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::index::Merged;
-use crate::layer::worker::Accounts;
+use crate::layer::request::Accounts;
 use crate::render::{RenderedEntry, RenderedKind, RenderedLayer};
 
 /// The inputs of the files layer `rendered` on top of `below`.

@@ -10,7 +10,7 @@ use super::{
 use crate::digest::Digest;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Built, Output, PackageFile, Packages, Request, Run};
+use crate::layer::request::{Answer, Built, Output, PackageFile, Packages, Request, Run};
 use crate::progress::Step;
 use crate::render::RenderedLayer;
 

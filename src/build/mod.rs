@@ -34,7 +34,7 @@ pub use verify::{Difference, Verification};
 pub use crate::artifact::manifest::LayerKind;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
-use crate::layer::worker::Accounts;
+use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Builder, Error, Layer};
 use crate::layer::lay::Extent;
-use crate::layer::worker::{Answer, Report, Request};
+use crate::layer::request::{Answer, Report, Request};
 use crate::progress::Step;
 use crate::sandbox::Worker;
 use crate::store::WorkDir;

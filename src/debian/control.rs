@@ -88,7 +88,7 @@ impl<'a> Iterator for Fields<'a> {
         let field = &self.rest[..end];
         self.rest = self.rest.get(end + 1..).unwrap_or("");
         Some(match first_line.find(':').filter(|&colon| is_field_name(&first_line[..colon])) {
-            Some(colon) => Ok((&field[..colon], trim(&field[colon + 1..]))),
+            Some(colon) => Ok((&field[..colon], field[colon + 1..].trim_ascii())),
             None => Err(MalformedLine { line, text: first_line.chars().take(80).collect() }),
         })
     }
@@ -99,10 +99,6 @@ fn is_field_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(['#', '-'])
         && name.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn trim(value: &str) -> &str {
-    value.trim_matches([' ', '\t', '\r', '\n'])
 }
 
 /// The value of the field `name`, whose case does not matter, in a small paragraph.

@@ -11,6 +11,9 @@ use super::control;
 use super::date::Moment;
 use crate::digest::Digest;
 
+#[cfg(test)]
+mod tests;
+
 /// How far the clocks of an archive and of this machine may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(30 * 60);
 

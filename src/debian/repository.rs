@@ -13,6 +13,9 @@ use super::openpgp::{self, Keyring};
 use super::release::{self, Compression, Expectation, File, Index, Release};
 use crate::digest::Digest;
 
+#[cfg(test)]
+mod tests;
+
 /// The most bytes of an InRelease file. Debian's largest has 200 kB.
 const MOST_RELEASE_BYTES: u64 = 16 << 20;
 

@@ -261,7 +261,12 @@ impl Archive {
         }
         let by_hash = format!("main/binary-amd64/by-hash/SHA256/{}", Digest::of(&packed));
         self.put(&format!("dists/{suite}/{by_hash}"), packed);
-        let signed = self.signer.sign(release.trim_end());
+        self.sign(suite, release.trim_end());
+    }
+
+    /// Publishes `release` as the signed Release file of `suite`.
+    pub fn sign(&mut self, suite: &str, release: &str) {
+        let signed = self.signer.sign(release);
         self.put(&format!("dists/{suite}/InRelease"), signed);
     }
 

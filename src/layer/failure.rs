@@ -6,7 +6,7 @@ use std::io;
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 
-use super::worker::PackageFile;
+use super::request::PackageFile;
 use crate::debian::{database, deb, unpack};
 use crate::store;
 

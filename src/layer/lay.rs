@@ -57,7 +57,7 @@ pub fn lay(root: &Path, archive: &Archive, extent: Extent) -> io::Result<()> {
     for indexed in wanted.iter().filter(|one| !is_file(one) && !is_link(one)) {
         place(&mut parent, indexed, archive).map_err(|error| at(&indexed.entry, error))?;
     }
-    let files: Vec<&IndexedEntry> = wanted.iter().copied().filter(|one| is_file(&one)).collect();
+    let files: Vec<&IndexedEntry> = wanted.iter().copied().filter(|one| is_file(one)).collect();
     files.par_chunks(64).try_for_each(|chunk| {
         let mut parent = Parent::of(&root);
         chunk.iter().try_for_each(|indexed| {

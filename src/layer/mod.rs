@@ -7,5 +7,7 @@ pub mod failure;
 pub mod index;
 pub mod lay;
 pub mod normalise;
+pub mod request;
+mod script;
 pub mod tree;
 pub mod worker;

@@ -2,166 +2,30 @@
 //! run in it, and writes what changed as a new layer.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use rustix::mount::{MountFlags, mount};
-use serde::{Deserialize, Serialize};
 
-use super::accounts::{self, Group, User};
+use super::accounts;
 use super::archive::{Archive, Writer};
 use super::entry::{Entry, Kind};
-pub use super::failure::Failure;
-use super::lay::{Extent, lay};
+use super::failure::Failure;
+use super::lay::lay;
 use super::normalise::normalise;
+use super::request::{
+    Accounts, Answer, Built, Output, PackageFile, Packages, Report, Request, Run,
+};
+use super::script::{NoServices, Runner, default_environment, new_log, read_back};
 use super::tree::Tree;
 use crate::debian::database::{self, root::Root};
 use crate::debian::deb;
-use crate::debian::unpack::{self, Maintainer, Package};
-use crate::digest::Digest;
+use crate::debian::unpack::{self, Package};
 use crate::progress::Silent;
 use crate::sandbox::{self, Channel, Invocation};
 use crate::store::Store;
-
-/// Asks the worker for something.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Request {
-    /// Makes an empty tree below `directory`: in memory, or on its file system.
-    Open {
-        /// An empty directory.
-        directory: PathBuf,
-        /// Whether the tree lives on a tmpfs.
-        memory: bool,
-    },
-    /// Lays a layer into the tree.
-    Lay {
-        /// The layer's archive.
-        archive: PathBuf,
-        /// Its name.
-        digest: Digest,
-        /// How much of it.
-        extent: Extent,
-    },
-    /// Takes what is in the tree as the lower layers.
-    Settle,
-    /// Installs packages and writes the layer.
-    Packages(Packages),
-    /// Runs commands and writes the layer.
-    Run(Run),
-    /// Runs one command that changes nothing.
-    Check {
-        /// The command.
-        command: Vec<String>,
-        /// What scripts see as `SOURCE_DATE_EPOCH`.
-        epoch: u64,
-    },
-    /// Opens an interactive shell in the tree, on the terminal.
-    Shell {
-        /// What the shell sees as `SOURCE_DATE_EPOCH`.
-        epoch: u64,
-    },
-}
-
-/// A packages layer to build.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Packages {
-    /// What to install: everything that is not in a lower layer.
-    pub packages: Vec<PackageFile>,
-    /// Accounts to make first.
-    pub users: Vec<User>,
-    /// Groups to make first.
-    pub groups: Vec<Group>,
-    /// Threads that unpack.
-    pub threads: usize,
-    /// What every layer needs.
-    pub layer: Output,
-}
-
-/// A verified package file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PackageFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The package's name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its architecture, or `all`.
-    pub architecture: String,
-}
-
-/// A layer of commands to build.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Run {
-    /// The commands, in order.
-    pub commands: Vec<Vec<String>>,
-    /// What every layer needs.
-    pub layer: Output,
-}
-
-/// Where a layer goes.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Output {
-    /// The store.
-    pub store: PathBuf,
-    /// Takes all output of scripts.
-    pub log: PathBuf,
-    /// Directories of state volumes, relative to the root, that must be empty.
-    pub state: Vec<PathBuf>,
-    /// The lower layers' epoch.
-    pub epoch: u64,
-}
-
-/// Told while a request runs.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Report {
-    /// A part of the work has begun.
-    Doing(String),
-}
-
-/// What became of a request.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Answer {
-    /// Done, with nothing to tell.
-    Done,
-    /// A layer was written to the store.
-    Built(Built),
-    /// A command has ended.
-    Ended {
-        /// Its exit status; 128 and more for signals.
-        status: i32,
-        /// Everything it wrote.
-        output: String,
-    },
-    /// It went wrong.
-    Failed(Failure),
-}
-
-/// A layer in the store.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Built {
-    /// Its name.
-    pub digest: Digest,
-    /// Bytes of its archive.
-    pub size: u64,
-    /// Paths that it changes.
-    pub entries: u64,
-    /// No file of it or of a lower layer is younger, in seconds since 1970.
-    pub epoch: u64,
-    /// Users and groups of the tree.
-    pub accounts: Accounts,
-}
-
-/// The text of the account files of a tree, to find the numbers of names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accounts {
-    /// /etc/passwd
-    pub passwd: String,
-    /// /etc/group
-    pub group: String,
-}
 
 /// Serves requests until the caller has gone.
 pub fn serve() -> ExitCode {
@@ -193,7 +57,8 @@ struct Worker {
     open: Option<Open>,
 }
 
-struct Open {
+/// A tree, and what it takes to run commands in it.
+pub(super) struct Open {
     directory: PathBuf,
     memory: bool,
     executable: PathBuf,
@@ -298,9 +163,16 @@ impl Open {
     }
 
     fn check(&self, command: Vec<String>, epoch: u64) -> Result<Answer, Failure> {
-        let output = tempfile_in(&self.directory)?;
+        let output = tempfile::tempfile_in(&self.directory)?;
         let status = self.invoke(command, &[], epoch, &output)?;
-        Ok(Answer::Ended { status, output: read_back(&output)? })
+        let output = read_back(&output)?;
+        // The stages between here and the command speak for themselves.
+        match output.lines().find_map(|line| line.strip_prefix("imgbuild: ")) {
+            Some(complaint) if matches!(status, 126 | 127) => {
+                Err(io::Error::other(complaint.to_owned()).into())
+            }
+            _ => Ok(Answer::Ended { status, output }),
+        }
     }
 
     fn shell(&self, epoch: u64) -> Result<Answer, Failure> {
@@ -344,7 +216,8 @@ impl Open {
         Invocation { root: self.tree.root().to_owned(), argv, environment: all }
     }
 
-    fn invoke(
+    /// Runs a command of the image and returns its exit status. Its output goes to `output`.
+    pub fn invoke(
         &self,
         argv: Vec<String>,
         environment: &[(String, String)],
@@ -361,55 +234,6 @@ impl Open {
             errors.into(),
         )?;
         Ok(status.code().unwrap_or(255))
-    }
-}
-
-/// Runs commands of a layer, all output going to its log.
-struct Runner<'a> {
-    open: &'a Open,
-    log: &'a File,
-    epoch: u64,
-}
-
-impl unpack::Runner for Runner<'_> {
-    type Error = Failure;
-
-    fn preinst(&mut self, script: &Maintainer) -> Result<(), Failure> {
-        let mut argv = vec![Path::new("/").join(&script.script).display().to_string()];
-        argv.extend(script.arguments.iter().cloned());
-        self.command(argv, &script.environment).map_err(|mut failure| {
-            let Maintainer { package, version, .. } = script;
-            failure.chain.insert(0, format!("the preinst script of {package} {version}"));
-            failure
-        })
-    }
-
-    fn configure(&mut self, packages: &[String]) -> Result<(), Failure> {
-        let names = packages.iter().map(String::as_str);
-        self.dpkg(&std::iter::once("--configure").chain(names).collect::<Vec<_>>())
-    }
-}
-
-impl Runner<'_> {
-    fn dpkg(&self, arguments: &[&str]) -> Result<(), Failure> {
-        // The tree is thrown away when anything fails: nothing has to survive a crash.
-        let argv = ["dpkg", "--force-unsafe-io", "--no-pager", "--log=/dev/null"];
-        let argv = argv.iter().chain(arguments).map(|one| (*one).to_owned());
-        self.command(argv.collect(), &[])
-    }
-
-    fn command(&self, argv: Vec<String>, environment: &[(String, String)]) -> Result<(), Failure> {
-        let shown = argv.join(" ");
-        let status = self.open.invoke(argv, environment, self.epoch, self.log)?;
-        if status == 0 {
-            return Ok(());
-        }
-        Err(Failure {
-            chain: vec![format!("`{shown}` failed with exit status {status}")],
-            help: None,
-            command: Some(shown),
-            output: last_lines(&read_back(self.log)?, 40),
-        })
     }
 }
 
@@ -445,47 +269,6 @@ fn require_dpkg(root: &Path) -> Result<(), Failure> {
     ))
 }
 
-fn default_environment(epoch: u64) -> Vec<(String, String)> {
-    [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", "/root"),
-        ("LC_ALL", "C.UTF-8"),
-        ("TZ", "UTC"),
-        ("TERM", "dumb"),
-        ("DEBIAN_FRONTEND", "noninteractive"),
-        ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
-        ("PERL_HASH_SEED", "0"),
-        ("PYTHONHASHSEED", "0"),
-        ("SOURCE_DATE_EPOCH", &epoch.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect()
-}
-
-/// Keeps package scripts from starting services while it lives: invoke-rc.d(8) and
-/// deb-systemd-invoke(1p) ask policy-rc.d, and 101 means "forbidden".
-struct NoServices {
-    path: PathBuf,
-}
-
-impl NoServices {
-    fn new(root: &Path) -> io::Result<Self> {
-        let directory = root.join("usr/sbin");
-        fs::create_dir_all(&directory)?;
-        let path = directory.join("policy-rc.d");
-        fs::write(&path, "#!/bin/sh\nexit 101\n")?;
-        rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for NoServices {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 fn append<W: io::Write>(
     writer: &mut Writer<W>,
     root: &Path,
@@ -500,25 +283,4 @@ fn append<W: io::Write>(
         }
         _ => writer.append(entry, &mut io::empty()),
     }
-}
-
-/// An empty log, readable too: its last lines are part of the message when a script fails.
-fn new_log(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create(true).truncate(true).open(path)
-}
-
-fn tempfile_in(directory: &Path) -> io::Result<File> {
-    tempfile::tempfile_in(directory)
-}
-
-fn read_back(mut file: &File) -> io::Result<String> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use miette::{LabeledSpan, NamedSource, SourceSpan};
 
+use super::Wanted;
+use crate::debian::resolve::Failure;
 use crate::debian::{packages, repository};
+use crate::definition::Source;
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -49,7 +52,7 @@ pub enum Error {
         message: String,
         /// The lock file.
         #[source_code]
-        text: NamedSource<String>,
+        text: Arc<NamedSource<String>>,
         /// Where, if that is known.
         #[label("here")]
         span: Option<SourceSpan>,
@@ -76,7 +79,7 @@ pub enum Error {
         message: String,
         /// The definition.
         #[source_code]
-        source_code: NamedSource<Arc<String>>,
+        source_code: Source,
         /// Where.
         #[label("here")]
         span: SourceSpan,
@@ -90,7 +93,7 @@ pub enum Error {
         package: String,
         /// The definition.
         #[source_code]
-        source_code: NamedSource<Arc<String>>,
+        source_code: Source,
         /// Where it is wanted.
         #[label("no such package")]
         span: SourceSpan,
@@ -107,7 +110,7 @@ pub enum Error {
         text: String,
         /// The definition.
         #[source_code]
-        source_code: NamedSource<Arc<String>>,
+        source_code: Source,
         /// Where it is wanted.
         #[label("no such version")]
         span: SourceSpan,
@@ -117,10 +120,7 @@ pub enum Error {
     },
     /// The wishes contradict each other.
     #[error("image `{image}` cannot have all packages that it wants\n{explanation}")]
-    #[diagnostic(help(
-        "leave out or loosen one of the wishes, also those of the images below, or lift an \
-         exclusion; `imgbuild lock --update` looks at newer versions of everything"
-    ))]
+    #[diagnostic(help("leave out one of the wishes, or ask for versions that go together"))]
     Unsatisfiable {
         /// The image.
         image: String,
@@ -128,7 +128,7 @@ pub enum Error {
         explanation: String,
         /// The definition with the first of the wishes.
         #[source_code]
-        source_code: Option<NamedSource<Arc<String>>>,
+        source_code: Option<Source>,
         /// The wishes in that file that take part.
         #[label(collection)]
         labels: Vec<LabeledSpan>,
@@ -156,4 +156,49 @@ pub enum Error {
         #[diagnostic_source]
         source: packages::Error,
     },
+}
+
+impl Error {
+    /// The error for `wishes` of `image` and its ancestors that cannot be fulfilled together.
+    pub(super) fn unresolved(image: &str, wishes: &[&Wanted], failure: Failure) -> Self {
+        let image = image.to_owned();
+        match failure {
+            Failure::NotFound { wanted, name, suggestion } => Self::NotFound {
+                image,
+                package: name,
+                source_code: Arc::clone(&wishes[wanted].source),
+                span: wishes[wanted].span,
+                help: match suggestion {
+                    Some(suggestion) => format!("did you mean `{suggestion}`?"),
+                    None => "check the spelling, and that a repository of the root image offers \
+                             it (`components`, `suite`)"
+                        .to_owned(),
+                },
+            },
+            Failure::NoVersion { wanted, available } => Self::NoVersion {
+                image,
+                text: wishes[wanted].text.clone(),
+                source_code: Arc::clone(&wishes[wanted].source),
+                span: wishes[wanted].span,
+                help: match available.as_slice() {
+                    [] => "other packages provide it, but not in such a version".to_owned(),
+                    available => format!("the repositories have {}", available.join(", ")),
+                },
+            },
+            Failure::Unsatisfiable { wanted, explanation } => {
+                let involved: Vec<&Wanted> = wanted.iter().map(|&index| wishes[index]).collect();
+                let source_code = involved.first().map(|first| Arc::clone(&first.source));
+                // Only one file can be shown.
+                let file = source_code.as_ref().map(|source| source.name().to_owned());
+                let labels = involved
+                    .iter()
+                    .filter(|wish| file.as_deref() == Some(wish.source.name()))
+                    .map(|wish| {
+                        LabeledSpan::new_with_span(Some("wanted here".to_owned()), wish.span)
+                    })
+                    .collect();
+                Self::Unsatisfiable { image, explanation, source_code, labels }
+            }
+        }
+    }
 }

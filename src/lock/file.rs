@@ -30,6 +30,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use miette::NamedSource;
@@ -188,7 +189,7 @@ impl Lock {
         }
         let malformed = |text: String, message: String, span: Option<std::ops::Range<usize>>| {
             let text = NamedSource::new(path.display().to_string(), text).with_language("TOML");
-            Error::Malformed { message, text, span: span.map(Into::into) }
+            Error::Malformed { message, text: Arc::new(text), span: span.map(Into::into) }
         };
         let toml_error = |text: String, error: toml::de::Error| {
             malformed(text, error.message().to_owned(), error.span())

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod project;
 mod resolve;
+mod session;
 #[cfg(test)]
 mod tests;
 mod wishes;

@@ -32,10 +32,7 @@ pub fn wishes(project: &Project) -> Result<Vec<Wishes>> {
 fn wishes_of(image: &Image, parent: Option<String>, debian: &Debian) -> Wishes {
     let relations = image.packages.install.iter().map(|relation| Wanted {
         text: relation.text.clone(),
-        source: miette::NamedSource::new(
-            relation.place.file(),
-            Arc::clone(relation.place.source().inner()),
-        ),
+        source: Arc::clone(relation.place.source()),
         span: relation.place.span(),
     });
     Wishes {

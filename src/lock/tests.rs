@@ -12,7 +12,8 @@ use crate::debian::testing::{Archive, NOW, URL, packages};
 /// The wishes of an image, as a definition would say them.
 fn image(archive: &Archive, name: &str, parent: Option<&str>, install: &[&str]) -> Wishes {
     let source: String = install.iter().map(|text| format!("\"{text}\"\n")).collect();
-    let named = NamedSource::new(format!("images/{name}/image.toml"), Arc::new(source.clone()));
+    let path = format!("images/{name}/image.toml");
+    let named = Arc::new(NamedSource::new(path, Arc::new(source.clone())));
     let relations = install.iter().map(|text| {
         let start = source.find(&format!("\"{text}\"")).unwrap();
         let span = (start, text.len() + 2).into();
@@ -334,7 +335,7 @@ fn exclusions_hold_for_the_images_below() {
     let mut wishes = stack(&archive);
     wishes[0].exclude.push("web".to_owned());
     let error = resolve(&wishes, &archive, None, &Update::All, at(NOW)).unwrap_err();
-    assert!(error.to_string().contains("web 1: excluded by image `base`"), "{error}");
+    assert!(error.to_string().contains("web 1: image `base` excludes it"), "{error}");
 }
 
 /// Serves the files of an archive from one URL and something else from another.

@@ -1,11 +1,11 @@
 //! What images ask for, as the definitions say it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use miette::{NamedSource, SourceSpan};
+use miette::SourceSpan;
 
 use crate::debian::repository::Repository;
+use crate::definition::Source;
 use crate::digest::{Digest, Hasher};
 
 /// The wishes of one image.
@@ -31,7 +31,7 @@ pub struct Wanted {
     /// The relation.
     pub text: String,
     /// The file in which it is written.
-    pub source: NamedSource<Arc<String>>,
+    pub source: Source,
     /// Where in the file, with or without the quotation marks.
     pub span: SourceSpan,
 }

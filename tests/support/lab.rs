@@ -1,7 +1,8 @@
 //! Drives the containers of `tests/lab`: a private host made by `lab`, guests made by `container`.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -45,9 +46,11 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A private host for containers, gone with everything in it when dropped.
+/// A private host for containers, gone with everything in it when dropped, or when this process ends.
 pub struct Lab {
     directory: PathBuf,
+    /// `lab hold`, which removes the lab when its standard input ends.
+    holder: Child,
 }
 
 impl Lab {
@@ -55,23 +58,23 @@ impl Lab {
     pub fn up(name: &str, addresses: &[&str]) -> Self {
         // Not the directory for temporary files: that may be memory, and guests are large.
         let directory = PathBuf::from(format!("/var/tmp/imgbuild-{}-{name}", std::process::id()));
-        let lab = Self { directory };
-        succeed(lab.script("lab").arg("up").args(addresses));
-        lab
-    }
-
-    fn script(&self, name: &str) -> Command {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name);
-        let mut command = Command::new(script);
-        command.env("LAB_DIR", &self.directory);
-        command
+        let mut holder = script("lab", &directory)
+            .arg("hold")
+            .args(addresses)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the lab did not come up");
+        Self { directory, holder }
     }
 
     /// `tests/lab/container`, inside the lab.
     fn container(&self, verb: &str, guest: &str) -> Command {
-        let mut command = self.script("lab");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/container");
-        command.arg("run").arg(script).args([verb, guest]);
+        let mut command = script("lab", &self.directory);
+        command.arg("run").arg(script_path("container")).args([verb, guest]);
         command
     }
 
@@ -129,9 +132,20 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // Keep what a failed test leaves behind from failing it a second time.
-        let _ = self.script("lab").arg("down").status();
+        drop(self.holder.stdin.take());
+        // What a failed test leaves behind must not fail it a second time.
+        let _ = self.holder.wait();
     }
+}
+
+fn script_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
+}
+
+fn script(name: &str, lab: &Path) -> Command {
+    let mut command = Command::new(script_path(name));
+    command.env("LAB_DIR", lab);
+    command
 }
 
 /// A container of the lab.

@@ -94,7 +94,9 @@ impl WebNode {
 ///
 /// The thread that calls this must be on the lab's network.
 pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
-    let mut connection = TcpStream::connect(address)?;
+    let address = address.parse().map_err(std::io::Error::other)?;
+    // While an address moves from one guest to another, packets go nowhere.
+    let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     write!(connection, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;

@@ -38,7 +38,7 @@ pub struct Request<'a> {
     /// Whether every package that is `Essential: yes` is wanted as well.
     pub essential: bool,
     /// Packages that must not be installed, each with the reason, as in
-    /// `excluded by image base`.
+    /// ``image `base` excludes it``.
     pub excluded: &'a BTreeMap<String, String>,
     /// Packages that are there already, in just these versions.
     pub fixed: &'a [PackageId],
