@@ -93,6 +93,9 @@ pub enum Error {
     },
     /// A file of the host.
     #[error("cannot {action} {}", path.display())]
+    #[diagnostic(help(
+        "check that this user may write there, and that no file is where a directory must be"
+    ))]
     Io {
         /// What was being done.
         action: &'static str,

@@ -23,6 +23,7 @@ pub enum Error {
     },
     /// The lock file cannot be read.
     #[error("cannot read {}", path.display())]
+    #[diagnostic(help("make it a file that this user may read, or restore it from version control"))]
     Read {
         /// The lock file.
         path: PathBuf,
@@ -32,6 +33,7 @@ pub enum Error {
     },
     /// The lock file cannot be written.
     #[error("cannot write {}", path.display())]
+    #[diagnostic(help("make the project's directory writable for this user, with room on its disk"))]
     Write {
         /// The lock file.
         path: PathBuf,

@@ -213,7 +213,9 @@ impl Lock {
                 if let Some(field) = package.defect() {
                     let name = &package.name;
                     let message = format!("`{name}` of image `{image}` has no valid `{field}`");
-                    return Err(malformed(text, message, None));
+                    let start = text.find(&format!("name = {name:?}"));
+                    let span = start.map(|start| start..start + "name".len());
+                    return Err(malformed(text, message, span));
                 }
             }
         }

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::archive::Archive;
+use crate::support::base::base;
 use crate::support::package::Package;
 use crate::support::project::{Project, STORE_VARIABLE};
-use crate::{compare, refused};
+use crate::{LOCK, compare, refused};
 
 fn project() -> (Archive, Project) {
     let archive = Archive::new(&[Package::new("web", "1.0")]);
@@ -42,6 +43,23 @@ fn a_store_that_may_not_be_written() {
     let ended = project.run(&["build", "app"]);
     assert_eq!(ended.code, 1);
     compare("store_unwritable", &project, &ended);
+}
+
+#[test]
+fn a_place_for_artifacts_below_a_file() {
+    let Some(base) = base() else { return };
+    let archive = Archive::with_base(base, &[]);
+    let project = Project::on_base(base, &archive, "");
+    project.succeed(&["lock"]);
+    refused("out_file", &project, &["build", "app", "--out", "images/app/image.toml/out"]);
+}
+
+#[test]
+fn a_project_that_cannot_be_written_to() {
+    let archive = Archive::new(&[Package::new("web", "1.0")]);
+    let project = Project::small(&archive, r#"["web"]"#, "");
+    fs::create_dir(project.path().join(LOCK)).unwrap();
+    refused("lock_directory", &project, &["lock"]);
 }
 
 /// Runs `imgbuild build app` as a user without any privilege, if this is root.
