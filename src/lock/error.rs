@@ -126,7 +126,7 @@ pub enum Error {
         image: String,
         /// Who needs what and conflicts with whom.
         explanation: String,
-        /// The definition with the first of the wishes.
+        /// The definition with the last of the wishes.
         #[source_code]
         source_code: Option<Source>,
         /// The wishes in that file that take part.
@@ -187,8 +187,8 @@ impl Error {
             },
             Failure::Unsatisfiable { wanted, explanation } => {
                 let involved: Vec<&Wanted> = wanted.iter().map(|&index| wishes[index]).collect();
-                let source_code = involved.first().map(|first| Arc::clone(&first.source));
-                // Only one file can be shown.
+                // Only one file can be shown: that of the image itself rather than a parent's.
+                let source_code = involved.last().map(|last| Arc::clone(&last.source));
                 let file = source_code.as_ref().map(|source| source.name().to_owned());
                 let labels = involved
                     .iter()

@@ -335,7 +335,7 @@ fn exclusions_hold_for_the_images_below() {
     let mut wishes = stack(&archive);
     wishes[0].exclude.push("web".to_owned());
     let error = resolve(&wishes, &archive, None, &Update::All, at(NOW)).unwrap_err();
-    assert!(error.to_string().contains("web 1: image `base` excludes it"), "{error}");
+    assert!(report(error).contains("web 1: image `base` excludes it"));
 }
 
 /// Serves the files of an archive from one URL and something else from another.

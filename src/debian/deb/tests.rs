@@ -59,7 +59,8 @@ fn members_that_dpkg_refuses_or_that_leave_the_root_are_refused() {
     for (problem, builder) in [
         ("`..`", package().file("../x", 0o644, "")),
         ("`..`", package().file("./usr/../../x", 0o644, "")),
-        ("`..`", package().file("/usr/..", 0o644, "")),
+        ("absolute name", package().file("/usr/x", 0o644, "")),
+        ("`..`", package().file("./usr/..", 0o644, "")),
         ("line end", package().file("./a\nb", 0o644, "")),
         ("empty component", package().file("./usr//x", 0o644, "")),
         ("absolute name", package().file("/etc/x", 0o644, "")),
