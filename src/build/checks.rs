@@ -17,10 +17,6 @@ use crate::store::KeyKind;
 /// Checks that have passed, by tree and command.
 const CHECK: KeyKind = KeyKind::new("check");
 
-/// Exit statuses of a command that could not be started, as in the shell (sh(1p), 2.8.2).
-const NOT_STARTED: i32 = 126;
-const NOT_FOUND: i32 = 127;
-
 /// Lines of output shown when a check fails.
 const SHOWN: usize = 40;
 
@@ -63,17 +59,12 @@ impl Builder<'_> {
             let request = Request::Check { command: check.command.clone(), epoch };
             match session.request(layers, &request, "")? {
                 Answer::Ended { status: 0, .. } => step.finish("passed"),
-                Answer::Ended { status: NOT_STARTED | NOT_FOUND, output } => {
-                    return Err(Error::Step {
-                        action: format!("run the check `{shown}`"),
-                        chain: vec![output.trim_end().to_owned()],
-                        output: String::new(),
-                        help: Some(format!("correct the command in {}", check.place)),
-                    });
-                }
                 Answer::Ended { output, .. } => return Err(self.refused(plan, check, &output)),
                 Answer::Failed(failure) => {
-                    return Err(Error::from_failure(format!("run `{shown}`"), failure, None));
+                    let help = failure.help.is_none();
+                    let help = help.then(|| format!("correct the check in {}", check.place));
+                    let action = format!("run the check `{shown}`");
+                    return Err(Error::from_failure(action, failure, help));
                 }
                 _ => return Err(crate::sandbox::Error::Protocol("no status".to_owned()).into()),
             }

@@ -210,16 +210,12 @@ fn member(header: &Header, name: &[u8], link: Vec<u8>) -> Result<Member, String>
 /// in front and with or without a slash at the end.
 pub(super) fn member_path(name: &[u8]) -> Result<MemberPath, String> {
     let mut rest = name;
-    while let Some(shorter) = rest.strip_prefix(b"./") {
+    while let Some(shorter) = rest.strip_prefix(b"./").or_else(|| rest.strip_prefix(b"/")) {
         rest = shorter;
     }
     let rest = rest.strip_suffix(b"/").unwrap_or(rest);
     if name.is_empty() {
         return Err("has an empty name".to_owned());
-    }
-    // dpkg takes these for relative, but dpkg-deb makes none: somebody means something by it.
-    if name.starts_with(b"/") {
-        return Err("has an absolute name".to_owned());
     }
     if rest.is_empty() || rest == b"." {
         return Ok(b"/.".to_vec());
@@ -235,6 +231,10 @@ pub(super) fn member_path(name: &[u8]) -> Result<MemberPath, String> {
             _ => {}
         }
     }
+    // dpkg takes these for relative, but dpkg-deb makes none: somebody means something by it.
+    if name.starts_with(b"/") {
+        return Err("has an absolute name".to_owned());
+    }
     let mut path = Vec::with_capacity(rest.len() + 1);
     path.push(b'/');
     path.extend_from_slice(rest);
@@ -249,8 +249,9 @@ mod tests {
 
     #[test]
     fn names_become_absolute_paths_or_are_refused() {
-        let accepted: [(&str, &str); 5] = [
+        let accepted: [(&str, &str); 6] = [
             ("./", "/."),
+            ("/", "/."),
             (".", "/."),
             ("./usr/", "/usr"),
             ("usr/bin/x", "/usr/bin/x"),
@@ -261,7 +262,6 @@ mod tests {
         }
         for name in [
             "",
-            "/",
             "/usr/bin/x",
             "..",
             "../x",

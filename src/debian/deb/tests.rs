@@ -63,6 +63,8 @@ fn members_that_dpkg_refuses_or_that_leave_the_root_are_refused() {
         ("`..`", package().file("./usr/..", 0o644, "")),
         ("line end", package().file("./a\nb", 0o644, "")),
         ("empty component", package().file("./usr//x", 0o644, "")),
+        ("absolute name", package().file("/etc/x", 0o644, "")),
+        ("below /way", package().symlink("./way", "/tmp").file("./way/x", 0o644, "")),
         ("`..`", package().hardlink("./link", "../../etc/shadow")),
         ("points nowhere", package().symlink("./link", "")),
         ("device", odd("./dev", b'3')),
