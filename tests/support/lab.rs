@@ -1,5 +1,6 @@
 //! Drives the containers of `tests/lab`: a private host made by `lab`, guests made by `container`.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -51,6 +52,8 @@ pub struct Lab {
     directory: PathBuf,
     /// `lab hold`, which removes the lab when its standard input ends.
     holder: Child,
+    /// Names of the guests made in it.
+    guests: RefCell<Vec<String>>,
 }
 
 impl Lab {
@@ -68,7 +71,7 @@ impl Lab {
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "the lab did not come up");
-        Self { directory, holder }
+        Self { directory, holder, guests: RefCell::default() }
     }
 
     /// `tests/lab/container`, inside the lab.
@@ -112,6 +115,7 @@ impl Lab {
             command.arg(format!("{}:{target}", directory.display()));
         }
         succeed(&mut command);
+        self.guests.borrow_mut().push(name.to_owned());
         Guest { lab: self, name: name.to_owned() }
     }
 
@@ -132,6 +136,14 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if thread::panicking() {
+            for guest in self.guests.borrow().iter() {
+                let mut journal = self.container("exec", guest);
+                let journal = journal.args(["journalctl", "--no-pager", "--lines=60"]).output();
+                let journal = journal.map(|output| output.stdout).unwrap_or_default();
+                eprintln!("journal of {guest}:\n{}", String::from_utf8_lossy(&journal));
+            }
+        }
         drop(self.holder.stdin.take());
         // What a failed test leaves behind must not fail it a second time.
         let _ = self.holder.wait();
