@@ -252,9 +252,14 @@ mod tests {
             prop_assert_eq!(compare(&left, &right), compare(&right, &left).reverse());
         }
 
-        /// Where there is a dpkg to ask.
+        /// Where there is a dpkg to ask. No sign comes first: dpkg reads an epoch with strtol(3) and takes
+        /// `+0` and `-0` for one, which the policy manual (5.6.12) does not know.
         #[test]
-        fn order_and_syntax_agree_with_dpkg(left in SIMILAR, right in SIMILAR, odd in "[0-9a:.~+-]{1,5}") {
+        fn order_and_syntax_agree_with_dpkg(
+            left in SIMILAR,
+            right in SIMILAR,
+            odd in "[0-9a:.~][0-9a:.~+-]{0,4}",
+        ) {
             let dpkg = |arguments: &[&str]| {
                 let mut command = std::process::Command::new("dpkg");
                 command.args(arguments).stderr(std::process::Stdio::null());
