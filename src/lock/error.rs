@@ -23,7 +23,9 @@ pub enum Error {
     },
     /// The lock file cannot be read.
     #[error("cannot read {}", path.display())]
-    #[diagnostic(help("make it a file that this user may read, or restore it from version control"))]
+    #[diagnostic(help(
+        "make it a file that this user may read, or restore it from version control"
+    ))]
     Read {
         /// The lock file.
         path: PathBuf,
@@ -33,7 +35,9 @@ pub enum Error {
     },
     /// The lock file cannot be written.
     #[error("cannot write {}", path.display())]
-    #[diagnostic(help("make the project's directory writable for this user, with room on its disk"))]
+    #[diagnostic(help(
+        "make the project's directory writable for this user, with room on its disk"
+    ))]
     Write {
         /// The lock file.
         path: PathBuf,

@@ -50,7 +50,8 @@ pub(super) fn prepare(root: &Path) -> Result<PathBuf, Error> {
     create_private(root).map_err(|source| unusable(root, source))?;
     let root = fs::canonicalize(root).map_err(|source| unusable(root, source))?;
     check_format(&root)?;
-    for name in ["blobs", "blobs/sha256", "downloads", "keys", "locks", "logs", "verified", "work"] {
+    for name in ["blobs", "blobs/sha256", "downloads", "keys", "locks", "logs", "verified", "work"]
+    {
         let path = root.join(name);
         create_private(&path).map_err(|source| unusable(&path, source))?;
     }
