@@ -1,5 +1,5 @@
 //! What several integration tests share. Each test binary uses only a part of it.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, clippy::print_stderr)]
 
 pub mod archive;
 pub mod base;
