@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{env, fs};
 
 use support::lab::{Guest, Lab, succeed, unavailable, wait_for};
+use support::template::{Template, extract};
 use support::web::{WebNode, get};
 
 /// Addresses of the lab's bridge: the gateways of the web and the database network, and the web
@@ -344,6 +345,19 @@ fn three_galera_nodes_form_a_cluster_from_one_token_and_keep_it() {
     guests[2].run("echo galera3 second light > /run/credstore/galera.bootstrap");
     wait_until_all_synced();
     assert_eq!(count(&guests[0]), "2");
+}
+
+#[test]
+fn the_templates_obey_every_rule_of_proxmox() {
+    let Some((_guard, templates)) = templates() else { return };
+    let states: [(&str, &[&Path]); 2] =
+        [("haproxy", &[]), ("galera", &[Path::new("/var/lib/mysql")])];
+    for (role, states) in states {
+        let path = template(templates, role);
+        assert_eq!(Template::read(&path, states).violations(), [""; 0], "{role}");
+        let directory = tempfile::tempdir().unwrap();
+        extract(&path, directory.path());
+    }
 }
 
 #[test]
