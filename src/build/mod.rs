@@ -1,4 +1,4 @@
-//! Builds a locked plan: layer by layer, then the checks of the role's own daemons, then the artifact.
+//! Builds a locked role: layer by layer, then the checks of the role's own daemons, then the artifacts.
 //!
 //! Layers of packages and commands come first, from the base up; then the rendered files of all
 //! definitions, also from the base up. So no value of a site ever invalidates a packages layer. A layer is
@@ -7,33 +7,38 @@
 
 mod artifact;
 mod checks;
+mod disk;
 mod error;
 mod files;
 mod history;
 mod inputs;
 mod layers;
+mod machine;
 mod manifest;
 mod output;
 mod pending;
 mod plan;
+mod publish;
 mod session;
+mod template;
 mod verify;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use artifact::Artifact;
 pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
 pub use pending::{Pending, pending};
-pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
+pub use plan::{Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage};
+pub use publish::Artifact;
 pub use verify::{Difference, Verification};
 
 pub use crate::artifact::manifest::LayerKind;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
+use crate::layer::archive::Archive;
 use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
@@ -95,4 +100,10 @@ pub struct Builder<'a> {
     pub threads: usize,
     /// Whether to open a shell in the tree when a script fails.
     pub debug_shell: bool,
+}
+
+/// The archives of `layers`, in their order.
+fn open(layers: &[Layer]) -> Result<Vec<Archive>, Error> {
+    let open = |layer: &Layer| Ok(Archive::open(&layer.archive, layer.record.digest)?);
+    layers.iter().map(open).collect()
 }

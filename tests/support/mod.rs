@@ -9,6 +9,7 @@ pub mod disk;
 pub mod harm;
 pub mod http;
 pub mod lab;
+pub mod machine;
 pub mod package;
 pub mod project;
 pub mod signer;
