@@ -9,12 +9,13 @@ use super::history::last_build;
 use super::layers::BuiltTree;
 use super::machine::disk_order;
 use super::publish::{Artifact, Target, create_directory};
-use super::{Builder, Error, Layer, LayerKind, LockedDisk, LockedPlan, LockedRole, manifest, open};
+use super::{
+    Builder, Error, Layer, LayerKind, LockedDisk, LockedPlan, LockedRole, manifest, stack,
+};
 use crate::artifact::lint;
 use crate::artifact::manifest::File;
 use crate::artifact::name::{Format, artifact_name, disk_digest};
 use crate::digest::Digest;
-use crate::layer::archive::Archive;
 use crate::layer::index::Merged;
 use crate::store::KeyKind;
 
@@ -56,7 +57,6 @@ impl Builder<'_> {
                 if formats.contains(&Format::LxcTemplate) {
                     return self.template(plan, &layers, tree, directory).map(Some);
                 }
-                self.lint(&layers, plan.state(), manifest::image(plan, &layers))?;
                 self.run_checks(&plan.checks, &plan.rendered, &layers, tree)?;
                 Ok(None)
             })?;
@@ -154,9 +154,10 @@ impl Builder<'_> {
         if self.store.get_key::<()>(CLEAN, &key).is_some() {
             return Ok(());
         }
-        let archives = open(layers)?;
+        let archives = self.archives.open(layers)?;
+        let stack = stack(&archives);
         let mut findings = Vec::new();
-        for archive in &archives {
+        for archive in &stack {
             let key = lint::layer_key(&archive.digest);
             let found = match self.store.get_key(LINT, &key) {
                 Some(found) => found,
@@ -168,7 +169,6 @@ impl Builder<'_> {
             };
             findings.extend(found);
         }
-        let stack: Vec<&Archive> = archives.iter().collect();
         let merged = Merged::new(stack.iter().map(|archive| &archive.index))
             .map_err(crate::artifact::template::Error::Merge)?;
         let tree = lint::Tree::new(&stack, &merged);

@@ -2,16 +2,16 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::layers::BuiltTree;
 use super::machine::disk_order;
 use super::output::Output;
 use super::publish::{Unpublished, cannot};
-use super::{Builder, Error, Layer, LayerKind, LockedDisk, manifest, open};
+use super::{Archives, Builder, Error, Layer, LayerKind, LockedDisk, manifest, stack};
 use crate::artifact::disk::erofs::Node;
-use crate::artifact::disk::{self, Assembled, Boot, BootFiles, Compression, SegmentStore};
+use crate::artifact::disk::{self, Assembled, Boot, BootFiles, Compression, Nodes, SegmentStore};
 use crate::artifact::manifest as description;
-use crate::artifact::template::Error::Merge;
 use crate::digest::{Digest, Hasher};
 use crate::layer::archive::Archive;
 use crate::layer::index::Merged;
@@ -21,6 +21,10 @@ use crate::store::{KeyKind, Store};
 /// Compressed partitions by what they are made of.
 const SEGMENT: KeyKind = KeyKind::new("segment");
 
+/// Keys of segments of layers by the layers that they are the last of: they depend on little of those below, but
+/// it takes all of them to find out.
+const PARTITION: KeyKind = KeyKind::new("partition");
+
 /// The kernel's modules, the one thing of a boot image that guests see.
 const MODULES: &str = "usr/lib/modules";
 
@@ -28,9 +32,7 @@ impl Builder<'_> {
     /// The boot image's layers, with what comes from them compressed.
     pub(super) fn prepared_boot(&self, disk: &LockedDisk) -> Result<Vec<Layer>, Error> {
         let layers = self.boot_layers(disk)?;
-        let archives = open(&layers)?;
-        let stack: Vec<&Archive> = archives.iter().collect();
-        let boot = BootTree::new(&stack)?;
+        let boot = BootTree::new(&self.archives, &layers);
         let (files, modules) = (|| boot.files(), || boot.modules());
         let segments = Segments { store: self.store };
         let partition = Boot { key: boot.key, files: &files };
@@ -59,10 +61,7 @@ impl Builder<'_> {
 
     /// Compresses the partition of the last of `layers`.
     pub(super) fn precompress_partition(&self, layers: &[Layer]) -> Result<(), Error> {
-        let archives = open(layers)?;
-        let Some((last, below)) = archives.split_last() else { return Ok(()) };
-        let below: Vec<&Archive> = below.iter().collect();
-        let part = Part::new(last, &below)?;
+        let part = Part::new(self, layers)?;
         let nodes = || part.nodes();
         let layer = disk::Layer { key: part.key, nodes: &nodes };
         let segments = Segments { store: self.store };
@@ -106,12 +105,9 @@ impl Builder<'_> {
         boot_layers: &[Layer],
         output: &mut std::fs::File,
     ) -> Result<(Assembled, Vec<Option<Digest>>), Error> {
-        let (archives, boot_archives) = (open(layers)?, open(boot_layers)?);
-        let (stack, boot_stack): (Vec<&Archive>, Vec<&Archive>) =
-            (archives.iter().collect(), boot_archives.iter().collect());
-        let boot = BootTree::new(&boot_stack)?;
-        let parts = (0..stack.len())
-            .map(|number| Part::new(stack[number], &stack[..number]))
+        let boot = BootTree::new(&self.archives, boot_layers);
+        let parts = (1..=layers.len())
+            .map(|end| Part::new(self, &layers[..end]))
             .collect::<Result<Vec<_>, _>>()?;
         let nodes: Vec<_> = parts.iter().map(|part| || part.nodes()).collect();
         let (files, modules) = (|| boot.files(), || boot.modules());
@@ -146,33 +142,33 @@ fn partition((partition, layer): (disk::Partition, Option<Digest>)) -> descripti
     description::Partition { label, uuid, first_sector, sectors, layer, root_hash, data_blocks }
 }
 
-/// The tree of a boot image.
+/// The tree of a boot image. Its layers are only read if something that is made of them is missing.
 struct BootTree<'a> {
-    stack: &'a [&'a Archive],
-    merged: Merged<'a>,
+    archives: &'a Archives,
+    layers: &'a [Layer],
+    opened: OnceLock<Vec<Arc<Archive>>>,
     /// Of everything in it.
     key: Digest,
 }
 
 impl<'a> BootTree<'a> {
-    fn new(stack: &'a [&'a Archive]) -> Result<Self, Error> {
-        let merged = Merged::new(stack.iter().map(|archive| &archive.index)).map_err(Merge)?;
-        let mut key = Hasher::new();
-        key.field("boot image");
-        for archive in stack {
-            key.field(archive.digest.to_string());
-        }
-        Ok(Self { stack, merged, key: key.finish() })
+    fn new(archives: &'a Archives, layers: &'a [Layer]) -> Self {
+        let key = key_of("boot image", layers);
+        Self { archives, layers, opened: OnceLock::new(), key }
     }
 
     /// What disks start with.
     fn files(&self) -> Result<BootFiles, disk::Error> {
-        BootFiles::read(self.stack, &self.merged)
+        let stack = stack(open(self.archives, self.layers, &self.opened)?);
+        let merged = Merged::new(stack.iter().map(|archive| &archive.index))?;
+        BootFiles::read(&stack, &merged)
     }
 
     /// The kernel's modules, where a guest looks for them.
     fn modules(&self) -> Result<Vec<Node<'_>>, disk::Error> {
-        Ok(disk::nodes_below(self.stack, &self.merged, Path::new(MODULES))?.nodes)
+        let stack = stack(open(self.archives, self.layers, &self.opened)?);
+        let merged = Merged::new(stack.iter().map(|archive| &archive.index))?;
+        Ok(disk::nodes_below(&stack, &merged, Path::new(MODULES))?.nodes)
     }
 }
 
@@ -201,21 +197,63 @@ impl SegmentStore for Segments<'_> {
     }
 }
 
-/// One layer as a partition.
+/// One layer as a partition: the last of some, which lies on the others.
 struct Part<'a> {
-    archive: &'a Archive,
-    below: Merged<'a>,
+    archives: &'a Archives,
+    layers: &'a [Layer],
+    opened: OnceLock<Vec<Arc<Archive>>>,
     key: Digest,
 }
 
 impl<'a> Part<'a> {
-    fn new(archive: &'a Archive, below: &[&'a Archive]) -> Result<Self, Error> {
-        let below = Merged::new(below.iter().map(|archive| &archive.index)).map_err(Merge)?;
-        let key = disk::nodes_of_layer(archive, &below)?.key;
-        Ok(Self { archive, below, key })
+    fn new(builder: &'a Builder<'_>, layers: &'a [Layer]) -> Result<Self, Error> {
+        let lookup = key_of("partition", layers);
+        let known = builder.store.get_key::<Digest>(PARTITION, &lookup);
+        let archives = &builder.archives;
+        let mut part = Self { archives, layers, opened: OnceLock::new(), key: lookup };
+        part.key = match known {
+            Some(key) => key,
+            None => {
+                let key = part.look()?.key;
+                builder.store.put_key(PARTITION, &lookup, &key)?;
+                key
+            }
+        };
+        Ok(part)
     }
 
-    fn nodes(&self) -> Result<Vec<Node<'a>>, disk::Error> {
-        Ok(disk::nodes_of_layer(self.archive, &self.below)?.nodes)
+    fn nodes(&self) -> Result<Vec<Node<'_>>, disk::Error> {
+        Ok(self.look()?.nodes)
     }
+
+    fn look(&self) -> Result<Nodes<'_>, disk::Error> {
+        let stack = stack(open(self.archives, self.layers, &self.opened)?);
+        let (last, below) = stack.split_last().expect("a partition is made of a layer");
+        let below = Merged::new(below.iter().map(|archive| &archive.index))?;
+        disk::nodes_of_layer(last, &below)
+    }
+}
+
+/// The digest of `layers` for one purpose.
+fn key_of(purpose: &str, layers: &[Layer]) -> Digest {
+    let mut key = Hasher::new();
+    key.field(purpose);
+    for layer in layers {
+        key.field(layer.record.digest.to_string());
+    }
+    key.finish()
+}
+
+/// The archives of `layers`, which live as long as `opened`.
+fn open<'a>(
+    archives: &Archives,
+    layers: &[Layer],
+    opened: &'a OnceLock<Vec<Arc<Archive>>>,
+) -> Result<&'a [Arc<Archive>], disk::Error> {
+    if let Some(opened) = opened.get() {
+        return Ok(opened);
+    }
+    let found =
+        archives.open(layers).map_err(|error| disk::Error::Read(io::Error::other(error)))?;
+    Ok(opened.get_or_init(|| found))
 }

@@ -23,7 +23,9 @@ mod session;
 mod template;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +40,7 @@ pub use verify::{Difference, Verification};
 pub use crate::artifact::manifest::LayerKind;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
-use crate::layer::archive::Archive;
+use crate::layer::archive::{self, Archive};
 use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
@@ -96,14 +98,36 @@ pub struct Builder<'a> {
     pub site: Option<String>,
     /// Imgbuild itself, which is executed again as the sandbox.
     pub executable: PathBuf,
+    /// What was read already.
+    pub archives: Archives,
     /// Threads for each image.
     pub threads: usize,
     /// Whether to open a shell in the tree when a script fails.
     pub debug_shell: bool,
 }
 
-/// The archives of `layers`, in their order.
-fn open(layers: &[Layer]) -> Result<Vec<Archive>, Error> {
-    let open = |layer: &Layer| Ok(Archive::open(&layer.archive, layer.record.digest)?);
-    layers.iter().map(open).collect()
+/// Archives that are open. Reading the index of one takes longer than most of what is asked of it.
+#[derive(Default)]
+pub struct Archives(Mutex<BTreeMap<Digest, Arc<Archive>>>);
+
+impl Archives {
+    /// The archives of `layers`, in their order.
+    fn open(&self, layers: &[Layer]) -> Result<Vec<Arc<Archive>>, archive::Error> {
+        layers.iter().map(|layer| self.open_one(layer)).collect()
+    }
+
+    fn open_one(&self, layer: &Layer) -> Result<Arc<Archive>, archive::Error> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(archive) = known().get(&layer.record.digest) {
+            return Ok(Arc::clone(archive));
+        }
+        let archive = Arc::new(Archive::open(&layer.archive, layer.record.digest)?);
+        known().insert(layer.record.digest, Arc::clone(&archive));
+        Ok(archive)
+    }
+}
+
+/// References to `archives`, as a stack of layers is passed on.
+fn stack(archives: &[Arc<Archive>]) -> Vec<&Archive> {
+    archives.iter().map(AsRef::as_ref).collect()
 }

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::output::Output;
 use super::publish::{Unpublished, cannot};
-use super::{Builder, Error, Layer, open};
+use super::{Builder, Error, Layer, stack};
 use crate::artifact::template::{self, Compression, FrameStore};
 use crate::digest::Digest;
-use crate::layer::archive::Archive;
 use crate::progress::Step;
 use crate::store::{KeyKind, Store};
 
@@ -18,8 +17,8 @@ const FRAME: KeyKind = KeyKind::new("frame");
 impl Builder<'_> {
     /// Compresses what the last of `layers` adds to a template.
     pub(super) fn precompress(&self, layers: &[Layer]) -> Result<(), Error> {
-        let archives = open(layers)?;
-        let stack: Vec<&Archive> = archives.iter().collect();
+        let archives = self.archives.open(layers)?;
+        let stack = stack(&archives);
         let frames = Frames { store: self.store };
         template::precompress(&stack, &frames, Compression::STANDARD, self.threads)?;
         Ok(())
@@ -32,8 +31,8 @@ impl Builder<'_> {
         directory: &Path,
     ) -> Result<Unpublished, Error> {
         let step = Step::start(self.progress, format!("{} template", self.role), None);
-        let archives = open(layers)?;
-        let stack: Vec<&Archive> = archives.iter().collect();
+        let archives = self.archives.open(layers)?;
+        let stack = stack(&archives);
         let mut file =
             Output::create_in(directory).map_err(|source| cannot("write to", directory, source))?;
         let assembled = template::assemble(

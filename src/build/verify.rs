@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Artifact, Builder, Error, Layer, LockedRole};
+use super::{Archives, Artifact, Builder, Error, Layer, LockedRole};
 use crate::artifact::name::Format;
 use crate::digest::Digest;
 use crate::layer::archive::{Archive, IndexedEntry};
@@ -65,6 +65,7 @@ impl Builder<'_> {
             role: self.role.clone(),
             site: self.site.clone(),
             executable: self.executable.clone(),
+            archives: Archives::default(),
             threads: self.threads,
             debug_shell: false,
         };

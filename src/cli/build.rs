@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::VERIFICATION_FAILED;
 use super::context::{Context, bytes, shown};
 use crate::artifact::name::Format;
-use crate::build::{Artifact, Builder, Difference, LockedRole, Verification};
+use crate::build::{Archives, Artifact, Builder, Difference, LockedRole, Verification};
 use crate::definition::Project;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
@@ -170,6 +170,7 @@ impl Build<'_> {
             role: role.to_owned(),
             site: self.arguments.site.clone(),
             executable: self.executable.clone(),
+            archives: Archives::default(),
             threads: self.jobs,
             debug_shell: self.arguments.debug_shell,
         }
