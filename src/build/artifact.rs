@@ -51,39 +51,34 @@ impl Builder<'_> {
             let Some((disk, boot)) = disk.zip(boot) else {
                 return Ok(vec![self.template(plan, &layers, tree, directory)?]);
             };
-            let (template, machine) = self.beside_machine(disk, &layers, tree, || {
+            std::thread::scope(|scope| {
+                // Made in here, so that it is gone, and the disk knows, when something fails.
+                let (sender, passed) = mpsc::channel();
+                let layers = layers.as_slice();
+                let disk = scope.spawn(move || {
+                    let machine = self.prepared_machine(disk, layers, tree)?;
+                    let boot = join(boot)?;
+                    let own = boot.iter().filter(|layer| !contains(layers, layer)).cloned();
+                    let all = [layers, &*machine, &*own.collect::<Vec<_>>()].concat();
+                    self.remember(plan, &all, before.as_deref())?;
+                    self.disk(role, disk, [layers, &machine, &boot], directory, passed)
+                });
                 // The checks see what a container has, in a tree of their own.
                 let tree = BuiltTree { session: self.session(0) };
-                if formats.contains(&Format::LxcTemplate) {
-                    return self.template(plan, &layers, tree, directory).map(Some);
-                }
-                self.run_checks(&plan.checks, &plan.rendered, &layers, tree)?;
-                Ok(None)
-            })?;
-            let boot = join(boot)?;
-            let is_new =
-                |layer: &&Layer| digests(&layers).iter().all(|one| *one != layer.record.digest);
-            let own: Vec<Layer> = boot.iter().filter(is_new).cloned().collect();
-            self.remember(plan, &[&*layers, &machine, &own].concat(), before.as_deref())?;
-            let disk = self.disk(role, disk, [&layers, &machine, &boot], directory)?;
-            let mut artifacts: Vec<Artifact> = template.into_iter().chain([disk]).collect();
-            artifacts.sort_by_key(|one| formats.iter().position(|format| *format == one.format));
-            Ok(artifacts)
-        })
-    }
-
-    /// Does `work` while the layers of the machine definition are built in `tree`.
-    fn beside_machine<T>(
-        &self,
-        disk: &LockedDisk,
-        layers: &[Layer],
-        tree: BuiltTree<'_, '_>,
-        work: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<(T, Vec<Layer>), Error> {
-        std::thread::scope(|scope| {
-            let machine = scope.spawn(move || self.prepared_machine(disk, layers, tree));
-            let done = work()?;
-            Ok((done, join(machine)?))
+                let template = if formats.contains(&Format::LxcTemplate) {
+                    Some(self.template(plan, layers, tree, directory)?)
+                } else {
+                    self.run_checks(&plan.checks, &plan.rendered, layers, tree)?;
+                    None
+                };
+                // If nobody listens, the disk has failed and says so itself.
+                let _ = sender.send(());
+                let mut artifacts: Vec<Artifact> =
+                    template.into_iter().chain(join(disk)?).collect();
+                artifacts
+                    .sort_by_key(|one| formats.iter().position(|format| *format == one.format));
+                Ok(artifacts)
+            })
         })
     }
 
@@ -114,14 +109,16 @@ impl Builder<'_> {
         self.publish(&target, template)
     }
 
-    /// The disk of a role, from the layers of the role, of the machine definition and of the boot image.
+    /// The disk of a role, from the layers of the role, of the machine definition and of the boot image. It is
+    /// published when `passed` says that the role's own checks have passed, and not if that is gone.
     fn disk(
         &self,
         role: &LockedRole,
         disk: &LockedDisk,
         [layers, machine, boot]: [&[Layer]; 3],
         directory: &Path,
-    ) -> Result<Artifact, Error> {
+        passed: mpsc::Receiver<()>,
+    ) -> Result<Option<Artifact>, Error> {
         let plan = &role.plan;
         let order = disk_order(plan.role(), layers, machine);
         let image = manifest::image(plan, layers);
@@ -130,17 +127,24 @@ impl Builder<'_> {
         let describe =
             |file: File, description| manifest::disk(role, disk, &order, digest, file, description);
         let target = Target::new(plan.role(), (digest, &name), Format::Qcow2, directory, &describe);
-        let published = self.published(&target);
-        self.lint(&order, &disk.machine.image.state, digest)?;
-        let tree = BuiltTree { session: self.session(0) };
-        let rendered = std::slice::from_ref(&disk.machine.rendered);
-        self.run_checks(&disk.machine.checks, rendered, &order, tree)?;
-        if let Some(artifact) = published {
-            return Ok(artifact);
+        let check = || {
+            self.lint(&order, &disk.machine.image.state, digest)?;
+            let tree = BuiltTree { session: self.session(0) };
+            let rendered = std::slice::from_ref(&disk.machine.rendered);
+            self.run_checks(&disk.machine.checks, rendered, &order, tree)
+        };
+        if let Some(artifact) = self.published(&target) {
+            check()?;
+            return Ok(passed.recv().ok().map(|()| artifact));
         }
         create_directory(directory)?;
-        let assembled = self.assemble_disk((image, digest), &order, boot, directory)?;
-        self.publish(&target, assembled)
+        let assembled = std::thread::scope(|scope| {
+            let assemble = || self.assemble_disk((image, digest), &order, boot, directory);
+            let assembled = scope.spawn(assemble);
+            check()?;
+            join(assembled)
+        })?;
+        passed.recv().ok().map(|()| self.publish(&target, assembled)).transpose()
     }
 
     /// Refuses an image with anything in it that no image may hold. `digest` is the image's.
@@ -209,6 +213,10 @@ impl Builder<'_> {
             compressed.map(|()| built)
         })
     }
+}
+
+fn contains(layers: &[Layer], layer: &Layer) -> bool {
+    layers.iter().any(|one| one.record.digest == layer.record.digest)
 }
 
 fn digests(layers: &[Layer]) -> Vec<Digest> {
