@@ -14,6 +14,11 @@
 //! - The **reference count** of a cluster is the number of tables and entries that touch it: for compressed ones all the sectors
 //!   that the entry names, as `check_refcounts_l2` in QEMU counts them.
 
+#[cfg(test)]
+pub(super) mod reader;
+#[cfg(test)]
+mod tests;
+
 use super::cluster::CLUSTER;
 
 /// What an L1 or a standard L2 entry has if its cluster has no other reference.
