@@ -29,7 +29,8 @@ pub use account::Accounts;
 pub use debian::{Debian, Keyring, Repository};
 pub use error::{Error, Located, Problem, Result};
 pub use image::{
-    Boot, Check, FileRule, Group, Health, Image, Machine, Packages, Relation, Run, Secret, State, User,
+    Boot, Check, FileRule, Group, Health, Image, Machine, Packages, Relation, Run, Secret, State,
+    User,
 };
 pub use name::{
     AbsolutePath, Account, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,

@@ -239,9 +239,7 @@ impl Project {
         if image.extends.is_none() || image.role {
             let message = "a machine definition is laid on roles and is none itself".to_owned();
             let help = "let it extend what those roles stand on, and remove `role`".to_owned();
-            return Err(machine
-                .place
-                .error_with_help(Problem::Contradiction(message), Some(help)));
+            return Err(machine.place.error_with_help(Problem::Contradiction(message), Some(help)));
         }
         Ok(())
     }
