@@ -14,7 +14,7 @@ use super::context::{Context, bytes, shown};
 use crate::boot::container::{self, Container};
 use crate::boot::qemu::{self, Accelerator, Machine};
 use crate::boot::{self, Guest, Identity, Observation, Secrets, Volume, observe, random_digits};
-use crate::build::{Builder, LockedPlan};
+use crate::build::{Archives, Builder, LockedPlan, LockedRole};
 
 /// How long a guest may take: on the machine's own processors, and when they are emulated.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -87,7 +87,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let project = context.project()?;
     context.refuse_secrets(&project)?;
     let lock = context.current_lock(&project)?;
-    let plan = context.locked_plan(&project, &lock, &arguments.role, arguments.site.as_deref())?;
+    let role = context.locked_role(&project, &lock, &arguments.role, arguments.site.as_deref())?;
+    let plan = &role.plan;
     let identity = Identity::of(&plan.plan, arguments.node.as_deref())?;
     let secrets = Secrets::for_trial(&plan.plan, &identity)
         .into_diagnostic()
@@ -95,8 +96,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let executable = std::env::current_exe()
         .into_diagnostic()
         .wrap_err("cannot find imgbuild's own executable")?;
-    let artifact = artifact(context, arguments, &plan, format, &executable)?;
-    let trial = Trial { context, arguments, plan: &plan, format, artifact, identity, executable };
+    let artifact = artifact(context, arguments, &role, format, &executable)?;
+    let trial = Trial { context, arguments, plan, format, artifact, identity, executable };
     match format {
         Format::Lxc => trial.container(secrets),
         Format::Qcow2 => trial.machine(secrets),
@@ -121,7 +122,7 @@ fn format(context: &Context, wanted: Option<Format>) -> Result<Format> {
 fn artifact(
     context: &Context,
     arguments: &Arguments,
-    plan: &LockedPlan,
+    role: &LockedRole,
     format: Format,
     executable: &Path,
 ) -> Result<PathBuf> {
@@ -135,14 +136,17 @@ fn artifact(
         role: arguments.role.clone(),
         site: arguments.site.clone(),
         executable: executable.to_owned(),
+        archives: Archives::default(),
         threads: thread::available_parallelism().map_or(1, Into::into),
         debug_shell: false,
     };
-    // INTEGRATION: the one place that knows how each format is built.
-    match format {
-        Format::Lxc => Ok(builder.build(plan, &arguments.out)?.path),
-        Format::Qcow2 => Err(miette::miette!("disks cannot be built yet")),
-    }
+    let format = match format {
+        Format::Lxc => crate::artifact::name::Format::LxcTemplate,
+        Format::Qcow2 => crate::artifact::name::Format::Qcow2,
+    };
+    let artifacts = builder.build(role, &[format], &arguments.out)?;
+    let artifact = artifacts.into_iter().next();
+    artifact.map(|artifact| artifact.path).ok_or_else(|| miette::miette!("nothing was built"))
 }
 
 /// One run of one artifact.

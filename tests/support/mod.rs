@@ -8,6 +8,7 @@ pub mod debian;
 pub mod disk;
 pub mod harm;
 pub mod http;
+pub mod images;
 pub mod lab;
 pub mod machine;
 pub mod package;
