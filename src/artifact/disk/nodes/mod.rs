@@ -1,5 +1,8 @@
 //! What of a stack of layers goes into which file system.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
