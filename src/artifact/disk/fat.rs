@@ -27,7 +27,7 @@ const NAME_PART: usize = 13;
 const FIRST_CLUSTER: u64 = 2;
 
 /// 1 January 1980, in the format of directory entries.
-const DATE: u16 = 1 << 5 | 1;
+const DATE: u16 = (1 << 5) | 1;
 
 const ATTRIBUTE_LABEL: u8 = 0x08;
 const ATTRIBUTE_DIRECTORY: u8 = 0x10;
@@ -350,7 +350,7 @@ fn long_entries(name: &str, short: &[u8; 11]) -> Vec<u8> {
     for (number, part) in parts.iter().enumerate().rev() {
         let mut entry = [0; ENTRY as usize];
         let last = if number + 1 == parts.len() { LAST } else { 0 };
-        entry[0] = number as u8 + 1 | last;
+        entry[0] = (number as u8 + 1) | last;
         entry[11] = ATTRIBUTE_LONG_NAME;
         entry[13] = checksum;
         for (index, place) in PLACES.into_iter().enumerate() {
@@ -429,7 +429,7 @@ fn table(width: Width, nodes: &[Node<'_>]) -> Vec<u8> {
         Width::Fat32 => entries.iter().flat_map(|entry| entry.to_le_bytes()).collect(),
         Width::Fat12 => {
             let pairs = entries.chunks(2).flat_map(|pair| {
-                let both = pair[0] | pair.get(1).unwrap_or(&0) << 12;
+                let both = pair[0] | (pair.get(1).unwrap_or(&0) << 12);
                 both.to_le_bytes().into_iter().take(3)
             });
             pairs.collect()

@@ -24,10 +24,16 @@ pub fn oracle(program: &str, arguments: &[&str]) -> Option<Output> {
     match output {
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("skipped: {program} does not run here ({error})");
+            skipped(&format!("{program} does not run here ({error})"));
             None
         }
     }
+}
+
+/// Says that a test could not ask somebody else, and why.
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+pub fn skipped(reason: &str) {
+    eprintln!("skipped: {reason}");
 }
 
 /// Something like GRUB's `boot.img`.

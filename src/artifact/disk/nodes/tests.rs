@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::artifact::disk::testing::oracle;
+use crate::artifact::disk::testing::{oracle, skipped};
 use crate::layer::archive::testing::{Tree, layer};
 
 /// What a path is and holds, as seen by one who looks: names of the same file are files.
@@ -267,7 +267,7 @@ fn ask_kernel(stack: &[&Archive]) -> Option<()> {
     let output = oracle("unshare", &[&arguments[..], &[&script(&layers)]].concat())?;
     let error = String::from_utf8_lossy(&output.stderr);
     if error.contains("unshare") || error.contains("mount") || error.contains("mknod") {
-        eprintln!("skipped: no overlayfs for users here ({})", error.trim_end());
+        skipped(&format!("no overlayfs for users here ({})", error.trim_end()));
         return None;
     }
     assert!(output.status.success(), "{error}");

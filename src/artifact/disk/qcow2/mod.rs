@@ -46,7 +46,7 @@ pub(super) fn standard_entry(offset: u64) -> u64 {
 /// The entry for a cluster that was compressed to `size` bytes at `offset`.
 pub(super) fn compressed_entry(offset: u64, size: u64) -> u64 {
     let further = (offset + size - 1) / SECTOR - offset / SECTOR;
-    COMPRESSED | further << SECTORS_SHIFT | offset
+    COMPRESSED | (further << SECTORS_SHIFT) | offset
 }
 
 /// Host clusters, and what of the guest's disk is in them.
@@ -80,11 +80,10 @@ pub(super) fn metadata(virtual_size: u64, parts: &[Part<'_>]) -> Vec<u8> {
     let mut file = Metadata { bytes: vec![0; (places.data * CLUSTER) as usize] };
     file.header(virtual_size, l1_entries, &places);
     let mut l2_of = vec![0; used.len()];
-    let mut next = places.l2;
-    for (number, _) in used.iter().enumerate().filter(|(_, used)| **used) {
-        file.number(places.l1 * CLUSTER + 8 * number as u64, COPIED | next * CLUSTER);
-        l2_of[number] = next;
-        next += 1;
+    let numbers = (0..used.len()).filter(|number| used[*number]);
+    for (number, table) in numbers.zip(places.l2..) {
+        file.number(places.l1 * CLUSTER + 8 * number as u64, standard_entry(table * CLUSTER));
+        l2_of[number] = table;
     }
     let mut counts = vec![0_u16; places.total as usize];
     counts[..places.data as usize].fill(1);
