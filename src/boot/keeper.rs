@@ -6,15 +6,15 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::Error;
 use super::stage::{again, say};
+use super::{Error, output};
 
 /// How long the keeper may take for anything that it does by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +43,8 @@ pub(super) struct Keeper {
     orders: Option<ChildStdin>,
     lines: Receiver<String>,
     directory: PathBuf,
+    /// Why the keeper could not start the guest, if it could not.
+    refusal: String,
     ended: bool,
 }
 
@@ -70,7 +72,8 @@ impl Keeper {
         }
         let orders = process.stdin.take();
         let directory = PathBuf::new();
-        let mut keeper = Self { process, orders, lines, directory, ended: false };
+        let mut keeper =
+            Self { process, orders, lines, directory, refusal: String::new(), ended: false };
         keeper.directory = keeper.expect("directory", PATIENCE)?.into();
         Ok(keeper)
     }
@@ -123,17 +126,24 @@ impl Keeper {
 
     /// Whether the guest has ended.
     pub(super) fn has_ended(&mut self) -> bool {
-        while let Ok(line) = self.lines.try_recv() {
-            self.ended |= line.starts_with("ended ");
+        loop {
+            match self.lines.try_recv() {
+                Ok(line) => {
+                    self.ended |= line.starts_with("ended ");
+                    if let Some(reason) = line.strip_prefix("refused ") {
+                        self.refusal = reason.to_owned();
+                    }
+                }
+                Err(TryRecvError::Empty) => return self.ended,
+                // The keeper itself has ended, and with it the guest.
+                Err(TryRecvError::Disconnected) => return true,
+            }
         }
-        self.ended
     }
 
-    /// What the guest's process has written.
+    /// What the guest's process has written, or why there is none.
     pub(super) fn log(&self) -> String {
-        fs::read(self.directory.join("log"))
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .unwrap_or_default()
+        format!("{}{}", output::end_of(&self.directory.join("log")), self.refusal)
     }
 
     /// Ends the guest and waits until all that was the keeper's has been removed.

@@ -1,12 +1,30 @@
 //! Runs commands with a limit to their time and output.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// The most of each stream that is kept, in bytes.
 pub(super) const OUTPUT_LIMIT: u64 = 1 << 20;
+
+/// The most of a log that is read, in bytes.
+const LOG_LIMIT: u64 = 4 << 20;
+
+/// The end of the text at `path`; nothing if it cannot be read.
+pub(super) fn end_of(path: &Path) -> String {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_LIMIT)))?;
+        file.take(LOG_LIMIT).read_to_end(&mut text)
+    });
+    // What has been read before an error is still worth showing.
+    let _ = read;
+    String::from_utf8_lossy(&text).into_owned()
+}
 
 /// How a command has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +119,16 @@ mod tests {
         let output = output.unwrap().unwrap();
         assert_eq!((output.code, output.text()), (Some(3), "a".to_owned()));
         assert_eq!(output.complaint(), "b\na");
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        assert_eq!(end_of(&path), "");
+        std::fs::write(&path, "x".repeat(LOG_LIMIT as usize) + "end").unwrap();
+        let text = end_of(&path);
+        assert!(text.len() as u64 == LOG_LIMIT && text.ends_with("xend"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn join(console: &mut UnixStream) -> io::Result<()> {
     let _raw = Raw::new()?;
     // Asks whatever waits there to show itself.
     console.write_all(b"\r")?;
-    let (mut input, mut output) = (io::stdin(), io::stdout());
+    let (input, mut output) = (io::stdin(), io::stdout());
     let mut chunk = [0; 4096];
     loop {
         let (from_user, from_guest) = {
@@ -75,6 +75,5 @@ pub(super) fn join(console: &mut UnixStream) -> io::Result<()> {
             }
             console.write_all(keys)?;
         }
-        let _ = &mut input;
     }
 }

@@ -33,7 +33,7 @@ pub trait Guest {
     /// Whether it is not running any more.
     fn has_ended(&mut self) -> bool;
 
-    /// Everything on its console so far.
+    /// What has been on its console so far, the last 4 MiB of it.
     fn console(&self) -> String;
 
     /// Bytes of memory that it uses, where that is easily said.
@@ -104,15 +104,15 @@ pub fn observe(
     let step = Step::start(progress, "start units", None);
     seen.state = wait_for_systemd(guest, deadline, timeout)?;
     let state_known = seen.state != "starting" && seen.state != "initializing";
-    seen.seconds.started = state_known.then(|| started.elapsed().as_secs_f64());
-    step.finish(format!("{} after {:.1} s", seen.state, started.elapsed().as_secs_f64()));
+    seen.seconds.started = state_known.then(|| seconds_since(started));
+    step.finish(format!("{} after {:.1} s", seen.state, seconds_since(started)));
     let mut complaint = None;
     if let Some(health) = health {
         let step = Step::start(progress, "health check", None);
         let patient = if seen.state == "running" { deadline } else { Instant::now() + LOST };
         complaint = wait_for_health(guest, health, patient.min(deadline))?;
         if complaint.is_none() {
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds = seconds_since(started);
             seen.seconds.healthy = Some(seconds);
             step.finish(format!("passed after {seconds:.1} s"));
         } else {
@@ -135,33 +135,52 @@ pub fn observe(
     Ok(seen)
 }
 
+/// Exact to a millisecond.
+fn seconds_since(start: Instant) -> f64 {
+    (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+}
+
 /// The last lines of a guest's console, without what steers a terminal.
 pub(super) fn console_tail(guest: &dyn Guest) -> String {
     tail(&guest.console())
 }
 
 fn tail(text: &str) -> String {
-    let printable = |line: &str| -> String {
-        // Escape sequences (ECMA-48, control sequences): to the letter that ends them.
-        let mut shown = String::new();
-        let mut signs = line.chars().peekable();
-        while let Some(sign) = signs.next() {
-            match sign {
-                '\u{1b}' if signs.peek() == Some(&'[') => {
-                    signs.next();
-                    let _ = signs.find(|sign| ('@'..='~').contains(sign));
-                }
-                '\u{1b}' => drop(signs.next()),
-                '\t' => shown.push(' '),
-                sign if sign.is_control() => {}
-                sign => shown.push(sign),
-            }
-        }
-        shown
-    };
-    let lines: Vec<String> =
-        text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<String> = text
+        .lines()
+        .map(printable)
+        .filter(|line| !line.trim().is_empty() && !is_animation(line))
+        .collect();
     lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
+}
+
+/// `line` without control characters and sequences (ECMA-48).
+fn printable(line: &str) -> String {
+    let mut shown = String::new();
+    let mut signs = line.chars();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '\u{1b}' => match signs.next() {
+                // A control sequence goes to the first letter or the like,
+                Some('[') => drop(signs.find(|sign| ('@'..='~').contains(sign))),
+                // a command to the terminal to a bell or to `ESC \`, whose second sign is harmless.
+                Some(']') => drop(signs.find(|sign| matches!(sign, '\u{7}' | '\u{1b}'))),
+                _ => {}
+            },
+            '\t' => shown.push(' '),
+            sign if sign.is_control() => {}
+            sign => shown.push(sign),
+        }
+    }
+    shown
+}
+
+/// Whether `line` is one of the many with which systemd shows that it is waiting: `[ ***  ] Job …`.
+fn is_animation(line: &str) -> bool {
+    let inside = line.trim().strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    inside.is_some_and(|(sign, _)| {
+        sign.contains('*') && sign.chars().all(|sign| matches!(sign, '*' | ' '))
+    })
 }
 
 fn wait_for_systemd(
@@ -252,132 +271,4 @@ fn journal(guest: &mut dyn Guest, units: &[String]) -> Result<String, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::progress::Silent;
-
-    /// Answers by script: what a command prints and its exit code, by a part of the command. Each answer
-    /// is used once, the last one for ever.
-    struct Scripted {
-        answers: Vec<(&'static str, Vec<Option<(&'static str, i32)>>)>,
-        ended: bool,
-    }
-
-    impl Guest for Scripted {
-        fn execute(&mut self, argv: &[&str], _: Duration) -> Result<Option<Output>, Error> {
-            let command = argv.join(" ");
-            let found = self.answers.iter_mut().find(|(part, _)| command.contains(part));
-            let (text, code) = match found {
-                Some((_, answers)) if answers.len() > 1 => match answers.remove(0) {
-                    Some(answer) => answer,
-                    None => return Ok(None),
-                },
-                Some((_, answers)) => match answers[0] {
-                    Some(answer) => answer,
-                    None => return Ok(None),
-                },
-                None => ("", 0),
-            };
-            let stdout = text.as_bytes().to_vec();
-            Ok(Some(Output { code: Some(code), stdout, stderr: Vec::new() }))
-        }
-
-        fn has_ended(&mut self) -> bool {
-            self.ended
-        }
-
-        fn console(&self) -> String {
-            "\u{1b}[0;32mOK\u{1b}[0m started\r\n\r\nlogin:".to_owned()
-        }
-
-        fn memory(&mut self) -> Option<u64> {
-            None
-        }
-
-        fn addresses(&mut self) -> Vec<String> {
-            vec!["10.0.0.1".to_owned()]
-        }
-    }
-
-    fn watch(guest: &mut Scripted, seconds: f64) -> Result<Observation, Error> {
-        let health = ["/check".to_owned()];
-        let timeout = Duration::from_secs_f64(seconds);
-        observe(guest, Some(&health), Instant::now(), timeout, &Silent)
-    }
-
-    #[test]
-    fn a_guest_is_healthy_once_its_check_succeeds() {
-        let mut guest = Scripted {
-            answers: vec![
-                ("is-system-running", vec![None, Some(("", 1)), Some(("running\n", 0))]),
-                ("/check", vec![Some(("no", 1)), None, Some(("", 0))]),
-                ("analyze", vec![Some(("Startup finished\n  in 1s", 0))]),
-            ],
-            ended: false,
-        };
-        let seen = watch(&mut guest, 60.0).unwrap();
-        assert!(seen.healthy && seen.failure.is_none(), "{seen:?}");
-        assert_eq!(seen.analysis.as_deref(), Some("Startup finished in 1s"));
-        assert!(seen.seconds.healthy >= seen.seconds.started);
-    }
-
-    #[test]
-    fn failed_units_are_named_with_their_journal() {
-        let mut guest = Scripted {
-            answers: vec![
-                ("is-system-running", vec![Some(("degraded", 1))]),
-                ("--failed", vec![Some(("a.service loaded failed failed A\nb.mount x\n", 0))]),
-                ("--unit=a.service", vec![Some(("a says", 0))]),
-                ("--unit=b.mount", vec![Some(("b says", 0))]),
-            ],
-            ended: false,
-        };
-        let seen = watch(&mut guest, 60.0).unwrap();
-        assert!(!seen.healthy);
-        assert_eq!(seen.failed_units, ["a.service", "b.mount"]);
-        let failure = seen.failure.unwrap();
-        assert_eq!(failure.journal, "a says\nb says");
-        assert_eq!(failure.console, "OK started\nlogin:");
-        assert_eq!(failure.health, None);
-    }
-
-    #[test]
-    fn a_check_that_never_succeeds_is_told_with_what_it_says() {
-        let mut guest = Scripted {
-            answers: vec![
-                ("is-system-running", vec![Some(("running", 0))]),
-                ("/check", vec![Some(("not yet", 1))]),
-                ("journalctl", vec![Some(("everything", 0))]),
-            ],
-            ended: false,
-        };
-        let failure = watch(&mut guest, 0.5).unwrap().failure.unwrap();
-        assert_eq!(failure.health.as_deref(), Some("not yet"));
-        assert_eq!(failure.journal, "everything");
-    }
-
-    #[test]
-    fn a_guest_that_ends_or_never_answers_is_an_error() {
-        let silent = || vec![("is-system-running", vec![None])];
-        let mut guest = Scripted { answers: silent(), ended: true };
-        let error = watch(&mut guest, 60.0).unwrap_err();
-        assert!(error.to_string().contains("stopped by itself while it was starting"), "{error}");
-        let mut guest = Scripted { answers: silent(), ended: false };
-        let error = watch(&mut guest, 0.2).unwrap_err().to_string();
-        assert!(error.contains("gave up") && error.contains("login:"), "{error}");
-    }
-
-    #[test]
-    fn one_that_starts_for_ever_is_asked_why() {
-        let mut guest = Scripted {
-            answers: vec![
-                ("--wait", vec![None]),
-                ("is-system-running", vec![Some(("starting", 1))]),
-                ("/check", vec![Some(("", 0))]),
-            ],
-            ended: false,
-        };
-        let seen = watch(&mut guest, 0.2).unwrap();
-        assert!(!seen.healthy && seen.state == "starting" && seen.seconds.started.is_none());
-    }
-}
+mod tests;

@@ -67,8 +67,8 @@ pub fn available() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    let programs = ["lxc-start", "lxc-attach", "lxc-usernsexec", "newuidmap", "ip", "tar"];
-    super::require("container", &programs, "lxc uidmap iproute2 tar")
+    let programs = ["lxc-start", "lxc-attach", "lxc-usernsexec", "newuidmap", "ip"];
+    super::require("container", &programs, "lxc uidmap iproute2")
 }
 
 impl Container {
@@ -152,7 +152,7 @@ impl Container {
         };
         let status = tar.wait().map_err(Error::io("execute", &self.executable))?;
         if !status.success() {
-            let output = fs::read_to_string(&log).unwrap_or_default();
+            let output = output::end_of(&log);
             return Err(Error::step(format!("unpack {}", template.display()), output));
         }
         copied.map_err(Error::io("unpack", template))
@@ -203,7 +203,7 @@ impl Container {
         match ended.map_err(Error::io("execute", &self.executable))? {
             Some(output) if output.success() => Ok(()),
             Some(output) => {
-                let log = fs::read_to_string(self.directory().join("lxc.log")).unwrap_or_default();
+                let log = output::end_of(&self.directory().join("lxc.log"));
                 let errors = log.lines().filter(|line| line.contains(" ERROR "));
                 let errors: Vec<&str> = errors.collect();
                 let said = format!("{}\n{}", output.complaint(), errors.join("\n"));
@@ -268,9 +268,7 @@ impl Guest for Container {
     }
 
     fn console(&self) -> String {
-        fs::read(self.console_log())
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .unwrap_or_default()
+        output::end_of(&self.console_log())
     }
 
     fn memory(&mut self) -> Option<u64> {

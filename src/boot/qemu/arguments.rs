@@ -19,6 +19,8 @@ pub(super) struct DataDisk {
     pub(super) serial: Option<String>,
     /// Whether the guest may not write to it.
     pub(super) read_only: bool,
+    /// Whether nobody needs what was written to it once QEMU has ended.
+    pub(super) volatile: bool,
 }
 
 /// Everything that the command line says.
@@ -127,7 +129,9 @@ impl Line {
         for (index, disk) in machine.data_disks.iter().enumerate() {
             let number = index + 1;
             let read_only = if disk.read_only { "on" } else { "off" };
-            let options = format!("if=none,id=disk{number},format=raw,readonly={read_only}");
+            let cache = if disk.volatile { "unsafe" } else { "writeback" };
+            let options =
+                format!("if=none,id=disk{number},format=raw,readonly={read_only},cache={cache}");
             self.file("-drive", &disk.path, &options);
             self.scsi(number, disk.serial.as_deref());
         }
@@ -147,6 +151,10 @@ impl Line {
         let mut value = "user,restrict=on,model=virtio-net-pci".to_owned();
         if let Some(identity) = identity {
             value.push_str(&format!(",mac={}", identity.mac()));
+            if identity.address.address().is_ipv4() {
+                // Or else QEMU gives the guest an address of the other kind, too.
+                value.push_str(",ipv6=off");
+            }
             let gateway = identity.gateway.filter(std::net::IpAddr::is_ipv4);
             // QEMU has its own name server at .3 and gives out addresses from .15 on, and both must
             // be in the network; the gateway is QEMU itself.
@@ -223,8 +231,14 @@ mod tests {
                 path: "/var/tmp/x/state-mysql.raw".into(),
                 serial: Some("state-mysql".to_owned()),
                 read_only: false,
+                volatile: true,
             },
-            DataDisk { path: "/var/tmp/x/cidata.raw".into(), serial: None, read_only: true },
+            DataDisk {
+                path: "/var/tmp/x/cidata.raw".into(),
+                serial: None,
+                read_only: true,
+                volatile: false,
+            },
         ];
         let identity = identity();
         insta::assert_snapshot!(shown(&arguments(&machine(&identity, &disks))), @r#"
@@ -249,15 +263,15 @@ mod tests {
         -object iothread,id=thread0
         -device virtio-scsi-pci,id=scsi0,iothread=thread0
         -device scsi-hd,bus=scsi0.0,drive=disk0,bootindex=1
-        -drive if=none,id=disk1,format=raw,readonly=off,file=/var/tmp/x/state-mysql.raw
+        -drive if=none,id=disk1,format=raw,readonly=off,cache=unsafe,file=/var/tmp/x/state-mysql.raw
         -object iothread,id=thread1
         -device virtio-scsi-pci,id=scsi1,iothread=thread1
         -device scsi-hd,bus=scsi1.0,drive=disk1,serial=state-mysql
-        -drive if=none,id=disk2,format=raw,readonly=on,file=/var/tmp/x/cidata.raw
+        -drive if=none,id=disk2,format=raw,readonly=on,cache=writeback,file=/var/tmp/x/cidata.raw
         -object iothread,id=thread2
         -device virtio-scsi-pci,id=scsi2,iothread=thread2
         -device scsi-hd,bus=scsi2.0,drive=disk2
-        -nic user,restrict=on,model=virtio-net-pci,mac=02:ae:55:92:2c:53,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.3
+        -nic user,restrict=on,model=virtio-net-pci,mac=02:ae:55:92:2c:53,ipv6=off,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.3
         "#);
     }
 
@@ -313,10 +327,10 @@ mod tests {
         };
         assert_eq!(
             network("10.20.30.2/16", Some("10.20.40.3")),
-            ",net=10.20.40.0/24,host=10.20.40.3,dns=10.20.40.4"
+            ",ipv6=off,net=10.20.40.0/24,host=10.20.40.3,dns=10.20.40.4"
         );
-        assert_eq!(network("10.20.30.2/30", Some("10.20.30.1")), "");
-        assert_eq!(network("10.20.30.2/24", None), "");
+        assert_eq!(network("10.20.30.2/30", Some("10.20.30.1")), ",ipv6=off");
+        assert_eq!(network("10.20.30.2/24", None), ",ipv6=off");
         assert_eq!(network("fd00::2/64", Some("fd00::1")), "");
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::agent::{self, Agent, Interface};
 use super::keeper::{Keeper, Launch};
 use super::watch::console_tail;
-use super::{Error, Guest, Identity, Output, Secrets, Volume, terminal};
+use super::{Error, Guest, Identity, Output, Secrets, Volume, output, terminal};
 use arguments::{DataDisk, OVMF_CODE, SECRETS_SERIAL};
 
 /// The program.
@@ -219,10 +219,9 @@ impl Machine {
         Ok(self.agent.interfaces()?)
     }
 
-    /// Everything on the serial console so far.
+    /// What has been on the serial console so far, the last 4 MiB of it.
     pub fn console(&self) -> String {
-        let text = fs::read(self.keeper.directory().join("console.log")).unwrap_or_default();
-        String::from_utf8_lossy(&text).into_owned()
+        output::end_of(&self.keeper.directory().join("console.log"))
     }
 
     /// Powers the guest off from inside, as Proxmox VE does, and removes everything of it.
@@ -345,14 +344,16 @@ fn make_disks(spec: &Spec, directory: &Path) -> Result<Vec<DataDisk>, Error> {
                 path
             }
         };
-        disks.push(DataDisk { path, serial, read_only: false });
+        let volatile = volume.disk.is_none();
+        disks.push(DataDisk { path, serial, read_only: false, volatile });
     }
     if !spec.secrets.0.is_empty() {
         let path = directory.join("secrets.raw");
         let files: Vec<(&str, &str)> =
             spec.secrets.0.iter().map(|file| (file.name.as_str(), file.content.as_str())).collect();
         drives::write_volume(&path, b"IMGSECRETS ", &files).map_err(Error::io("make", &path))?;
-        disks.push(DataDisk { path, serial: Some(SECRETS_SERIAL.to_owned()), read_only: true });
+        let serial = Some(SECRETS_SERIAL.to_owned());
+        disks.push(DataDisk { path, serial, read_only: true, volatile: false });
     }
     if let Some(identity) = &spec.identity {
         let path = directory.join("cidata.raw");
@@ -365,7 +366,7 @@ fn make_disks(spec: &Spec, directory: &Path) -> Result<Vec<DataDisk>, Error> {
             ("vendor-data", ""),
         ];
         drives::write_volume(&path, b"cidata     ", &files).map_err(Error::io("make", &path))?;
-        disks.push(DataDisk { path, serial: None, read_only: true });
+        disks.push(DataDisk { path, serial: None, read_only: true, volatile: false });
     }
     Ok(disks)
 }
