@@ -136,7 +136,11 @@ impl Machine {
             bus: spec.bus,
             data_disks: &data_disks,
             memory_mib: spec.memory_mib,
-            processors: processors(),
+            processors: match spec.accelerator {
+                Accelerator::Kvm => processors(),
+                // Emulated processors wait for one another more than they get done.
+                Accelerator::Emulation => 1,
+            },
             identity: spec.identity.as_ref(),
             directory: &directory,
             extra: &spec.extra_arguments,
