@@ -5,6 +5,7 @@
 //! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`].
 
 pub mod artifact;
+pub mod boot;
 pub mod build;
 pub mod cli;
 pub mod debian;

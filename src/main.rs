@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use imgbuild::{cli, layer, sandbox};
+use imgbuild::{boot, cli, layer, sandbox};
 
 fn main() -> ExitCode {
-    // The sandbox is entered by executing this program again, which must happen before any thread is
-    // started.
+    // The sandbox and the places of guests are entered by executing this program again, which must happen
+    // before any thread is started.
     let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(stage) = boot::requested_stage(&arguments) {
+        return boot::run_stage(stage, &arguments);
+    }
     match sandbox::requested_stage(&arguments) {
         Some(stage) => sandbox::run_stage(stage, &arguments, layer::worker::serve),
         None => cli::run(),

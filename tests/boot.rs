@@ -9,11 +9,12 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::{env, fs};
+use std::env;
 
-use support::lab::{Guest, Lab, succeed, unavailable, wait_for};
+use imgbuild::artifact::name::Format;
+use support::images;
+use support::lab::{Guest, Lab, unavailable, wait_for};
 use support::template::{Template, extract};
 use support::web::{WebNode, get};
 
@@ -33,57 +34,18 @@ fn templates() -> Option<(MutexGuard<'static, ()>, &'static Path)> {
         return None;
     }
     let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    Some((guard, TEMPLATES.get_or_init(|| given_templates().unwrap_or_else(build_templates))))
+    Some((
+        guard,
+        TEMPLATES.get_or_init(|| given_templates().unwrap_or_else(|| images::build("lxc"))),
+    ))
 }
 
 fn given_templates() -> Option<PathBuf> {
     env::var_os("IMGBUILD_TEST_TEMPLATES").map(PathBuf::from)
 }
 
-/// Locks and builds a copy of the project: the committed lock is for the day it was made.
-fn build_templates() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
-    let project = work.join("project");
-    let _ = fs::remove_dir_all(&project);
-    fs::create_dir_all(&project).unwrap();
-    succeed(
-        Command::new("cp")
-            .arg("-a")
-            .args([source.join("images"), source.join("overlays")])
-            .arg(&project),
-    );
-    fs::create_dir_all(project.join("overlays/lab")).unwrap();
-    fs::copy(source.join("tests/lab/overlay.toml"), project.join("overlays/lab/overlay.toml"))
-        .unwrap();
-    let imgbuild = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
-        command.current_dir(&project);
-        command
-    };
-    let out = project.join("out");
-    succeed(imgbuild().arg("lock"));
-    succeed(
-        imgbuild()
-            .args(["build", "haproxy", "galera", "--site", "lab", "--out"])
-            .arg(&out)
-            .arg("--store")
-            .arg(work.join("store")),
-    );
-    out
-}
-
-/// The template of a role: `imgbuild-ROLE-VERSION-DIGEST.tar.zst`.
 fn template(directory: &Path, role: &str) -> PathBuf {
-    let start = format!("imgbuild-{role}-");
-    let mut found = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "zst"))
-        .filter(|path| {
-            path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with(&start))
-        });
-    found.next().unwrap_or_else(|| panic!("no template of {role} in {}", directory.display()))
+    images::artifact(directory, role, Format::LxcTemplate)
 }
 
 fn proxy<'lab>(lab: &'lab Lab, templates: &Path, number: u8) -> Guest<'lab> {

@@ -12,6 +12,7 @@ use support::archive::Archive;
 use support::base::{Base, base};
 use support::disk::SmallDisk;
 use support::harm::{check_blobs, copy_store, processes};
+use support::machine;
 use support::package::Package;
 use support::project::{Ended, Project};
 
@@ -26,7 +27,9 @@ fn packages() -> Vec<Package> {
             .file(&format!("usr/share/doc/{name}/manual"), &text)
             .script("postinst", "sleep 0.05; echo \"$DPKG_MAINTSCRIPT_PACKAGE\" >> /etc/installed")
     };
-    ["ant", "bee", "cicada"].map(package).to_vec()
+    let mut packages = ["ant", "bee", "cicada"].map(package).to_vec();
+    packages.extend(machine::packages());
+    packages
 }
 
 const APP: &str = "[packages]\ninstall = [\"ant\", \"bee\", \"cicada\"]\n[[run]]\n\
@@ -39,15 +42,16 @@ fn project(base: &Base, archive: &Archive) -> Project {
     let mut project = Project::on_base(base, archive, APP);
     project.store = project.scratch().join("store");
     project.write("images/app/files/etc/app.conf.hbs", "# {{image.name}} {{image.version}}\n");
+    project.add_machine();
     project.succeed(&["lock"]);
     project
 }
 
-/// The digests of template and manifest, the only files in the project's `out`.
+/// The digests of template, disk and manifests, the only files in the project's `out`.
 #[track_caller]
 fn artifact(project: &Project) -> Vec<(String, Digest)> {
     let names = project.artifacts();
-    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(names.len(), 4, "{names:?}");
     let digest = |name: &String| Digest::of(fs::read(project.out().join(name)).unwrap());
     names.iter().map(|name| (name.clone(), digest(name))).collect()
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 use imgbuild::digest::Digest;
 use support::archive::Archive;
 use support::base::{Base, base};
+use support::machine;
 use support::package::Package;
 use support::project::{Ended, Project, STORE_VARIABLE};
 
@@ -22,6 +23,11 @@ fn curious() -> Package {
     Package::new("curious", "1.0").file("usr/share/curious/x", "x").script("postinst", script)
 }
 
+/// That one, and what disks are made of.
+fn packages() -> Vec<Package> {
+    [curious()].into_iter().chain(machine::packages()).collect()
+}
+
 const APP: &str = "[packages]\ninstall = [\"curious\"]\n[users.app]\nuid = 990\n[[run]]\n\
                    command = [\"/bin/sh\", \"-c\", \"ls /var/lib/curious > /etc/list\"]\n\
                    [[files]]\npath = \"/etc/app.conf\"\nowner = \"app\"\nmode = \"0640\"\n";
@@ -31,6 +37,7 @@ fn project(base: &Base, archive: &Archive, app: &str, locked: Option<&Project>) 
     let mut project = Project::on_base(base, archive, app);
     project.store = project.scratch().join("store");
     project.write("images/app/files/etc/app.conf.hbs", "# {{image.name}} {{image.version}}\n");
+    project.add_machine();
     match locked {
         Some(other) => project.write("imgbuild.lock", &other.read("imgbuild.lock")),
         None => {
@@ -44,7 +51,7 @@ fn project(base: &Base, archive: &Archive, app: &str, locked: Option<&Project>) 
 #[track_caller]
 fn artifact(project: &Project) -> Vec<(String, Digest)> {
     let names = project.artifacts();
-    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(names.len(), 4, "{names:?}");
     let digest = |name: &String| Digest::of(fs::read(project.out().join(name)).unwrap());
     names.iter().map(|name| (name.clone(), digest(name))).collect()
 }
@@ -133,7 +140,7 @@ fn user_with_subordinate_ids() -> Option<String> {
 #[test]
 fn the_same_bytes_wherever_whenever_and_by_whomever() {
     let Some(base) = base() else { return };
-    let archive = Archive::with_base(base, &[curious()]);
+    let archive = Archive::with_base(base, &packages());
     let first = project(base, &archive, APP, None);
     first.succeed(&["build", "app"]);
     let expected = artifact(&first);
@@ -170,7 +177,7 @@ fn open_to_everybody(directory: &Path) {
 #[test]
 fn building_twice_shows_what_a_command_makes_anew_each_time() {
     let Some(base) = base() else { return };
-    let archive = Archive::with_base(base, &[curious()]);
+    let archive = Archive::with_base(base, &packages());
     let random = format!(
         "{APP}\n[[run]]\ncommand = [\"cp\", \"/proc/sys/kernel/random/uuid\", \"/etc/identity\"]\n"
     );
@@ -187,7 +194,7 @@ fn building_twice_shows_what_a_command_makes_anew_each_time() {
 #[test]
 fn building_twice_confirms_what_is_the_same() {
     let Some(base) = base() else { return };
-    let archive = Archive::with_base(base, &[curious()]);
+    let archive = Archive::with_base(base, &packages());
     let project = project(base, &archive, APP, None);
     let ended = Ended::from(project.command(&["build", "app", "--check"]).output().unwrap());
     assert_eq!(ended.code, 0, "{}", ended.stderr);

@@ -1,6 +1,6 @@
 //! The manifest beside each artifact: what is in it, and what it was made of.
 //!
-//! # Format, schema 1
+//! # Format, schema 2
 //!
 //! A JSON object with the fields of [`Manifest`], indented by two spaces, ended by a line feed, the
 //! keys of `parameters` sorted at every depth. The same version of this program always writes the same
@@ -15,7 +15,7 @@ use super::name::Format;
 use crate::digest::Digest;
 
 /// The version of the format that this program writes and reads.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What an artifact is and what it was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,46 @@ pub struct Manifest {
     pub builder: Builder,
     /// The checks that the finished tree has passed, in order.
     pub checks: Vec<Check>,
+    /// What only disks have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+/// What a disk has besides the layers of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The image on it: the digest that a template of the same layers has.
+    pub image: Digest,
+    /// The size that a guest sees, in bytes.
+    pub virtual_size: u64,
+    /// The layers of the boot image, from which the kernel and what starts it were taken.
+    pub boot: Vec<Layer>,
+    /// The partitions, in the order of their numbers.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// Its name in the partition table.
+    pub label: String,
+    /// Its GUID.
+    pub uuid: String,
+    /// Its first sector, of 512 bytes.
+    pub first_sector: u64,
+    /// The number of its sectors.
+    pub sectors: u64,
+    /// The layer in it; none for what all disks have, and for the kernel's modules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<Digest>,
+    /// The root of its hash tree (dm-verity), without which the guest does not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<Digest>,
+    /// The blocks of 4096 bytes that the hash tree is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_blocks: Option<u64>,
 }
 
 /// An artifact's file.
@@ -92,6 +132,8 @@ pub enum LayerKind {
     Run,
     /// Rendered and copied files.
     Files,
+    /// What the command of a boot image makes.
+    Boot,
 }
 
 impl LayerKind {
@@ -101,6 +143,7 @@ impl LayerKind {
             Self::Packages => "packages",
             Self::Run => "run",
             Self::Files => "files",
+            Self::Boot => "boot",
         }
     }
 }
@@ -125,6 +168,8 @@ pub struct Package {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
+    /// What its disk and its file system are known by: `state-NAME`.
+    pub name: String,
     /// Where it is mounted.
     pub path: PathBuf,
     /// The user that owns its root.
@@ -243,6 +288,7 @@ mod tests {
                 image: "haproxy".to_owned(),
             }],
             states: vec![State {
+                name: "mysql".to_owned(),
                 path: "/var/lib/mysql".into(),
                 owner: "mysql".to_owned(),
                 group: "mysql".to_owned(),
@@ -255,6 +301,7 @@ mod tests {
                 image: "haproxy".to_owned(),
                 command: vec!["/usr/sbin/haproxy".to_owned(), "-c".to_owned()],
             }],
+            disk: None,
         }
     }
 
@@ -282,8 +329,8 @@ mod tests {
     fn other_schemas_and_other_texts_are_refused() {
         let text = sample().to_json();
         let newer =
-            text.replacen("\"schema\": 1", "\"schema\": 2", 1).replacen("\"role\"", "\"name\"", 1);
-        assert!(matches!(Manifest::from_json(&newer), Err(Error::Schema(2))));
+            text.replacen("\"schema\": 2", "\"schema\": 3", 1).replacen("\"role\"", "\"name\"", 1);
+        assert!(matches!(Manifest::from_json(&newer), Err(Error::Schema(3))));
         let unknown = text.replacen("\"role\"", "\"rolle\"", 1);
         for text in ["", "{}", "[]", &unknown] {
             assert!(matches!(Manifest::from_json(text), Err(Error::Syntax(_))), "{text}");

@@ -5,6 +5,9 @@ use crate::digest::{Digest, Hasher};
 /// Raised when the same layers would make another artifact.
 const FORMAT_VERSION: u64 = 1;
 
+/// Raised when the same layers would make another disk.
+const DISK_VERSION: u64 = 1;
+
 /// The longest name that Proxmox takes for an upload, in bytes, extension included
 /// (`PVE::API2::Storage::Status`, parameter `filename`).
 const NAME_LIMIT: usize = 255;
@@ -15,6 +18,8 @@ const NAME_LIMIT: usize = 255;
 pub enum Format {
     /// An LXC template, `.tar.zst`.
     LxcTemplate,
+    /// A disk of a virtual machine, `.qcow2`.
+    Qcow2,
 }
 
 impl Format {
@@ -22,6 +27,7 @@ impl Format {
     pub fn extension(self) -> &'static str {
         match self {
             Self::LxcTemplate => ".tar.zst",
+            Self::Qcow2 => ".qcow2",
         }
     }
 }
@@ -57,6 +63,23 @@ pub fn image_digest(role: &str, version: &str, layers: &[Digest]) -> Digest {
     hasher.field(version);
     for layer in layers {
         hasher.field(layer.to_string());
+    }
+    hasher.finish()
+}
+
+/// What identifies a disk: the digest of the image that is on it and of what only disks have, the layers
+/// of the `machine` definition and of the boot image. A disk has a name of its own, because a new kernel
+/// makes another disk of the same image.
+pub fn disk_digest(image: &Digest, machine: &[Digest], boot: &[Digest]) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field("imgbuild disk");
+    hasher.field(DISK_VERSION.to_le_bytes());
+    hasher.field(image.to_string());
+    for layers in [machine, boot] {
+        hasher.field((layers.len() as u64).to_le_bytes());
+        for layer in layers {
+            hasher.field(layer.to_string());
+        }
     }
     hasher.finish()
 }

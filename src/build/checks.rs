@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::BuiltTree;
 use super::session::Session;
-use super::{Builder, Check, Error, Layer, LockedPlan};
+use super::{Builder, Check, Error, Layer};
 use crate::digest::{Digest, Hasher};
 use crate::layer::lay::Extent;
 use crate::layer::request::{Answer, Request};
 use crate::progress::Step;
-use crate::render::RenderedKind;
+use crate::render::{RenderedKind, RenderedLayer};
 use crate::store::KeyKind;
 
 /// Checks that have passed, by tree and command.
@@ -27,19 +27,19 @@ struct Passed {
 }
 
 impl Builder<'_> {
-    /// Runs those checks of `plan` that have not passed on exactly these layers. `tree` is the one
-    /// that layers were built in; it is used again if it was needed.
+    /// Runs those of `checks` that have not passed on exactly these layers, whose rendered files are
+    /// `rendered`. `tree` is the one that layers were built in; it is used again if it was needed.
     ///
     /// # Errors
     /// [`Error::Check`] with the output of the command and the templates it complains of.
     pub fn run_checks(
         &self,
-        plan: &LockedPlan,
+        checks: &[Check],
+        rendered: &[RenderedLayer],
         layers: &[Layer],
         tree: BuiltTree<'_, '_>,
     ) -> Result<(), Error> {
-        let pending: Vec<(&Check, Digest)> = plan
-            .checks
+        let pending: Vec<(&Check, Digest)> = checks
             .iter()
             .map(|check| (check, key(check, layers)))
             .filter(|(_, key)| self.store.get_key::<Passed>(CHECK, key).is_none())
@@ -59,7 +59,7 @@ impl Builder<'_> {
             let request = Request::Check { command: check.command.clone(), epoch };
             match session.request(layers, &request, "")? {
                 Answer::Ended { status: 0, .. } => step.finish("passed"),
-                Answer::Ended { output, .. } => return Err(self.refused(plan, check, &output)),
+                Answer::Ended { output, .. } => return Err(self.refused(rendered, check, &output)),
                 Answer::Failed(failure) => {
                     let help = failure.help.is_none();
                     let help = help.then(|| format!("correct the check in {}", check.place));
@@ -73,14 +73,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn refused(&self, plan: &LockedPlan, check: &Check, output: &str) -> Error {
+    fn refused(&self, rendered: &[RenderedLayer], check: &Check, output: &str) -> Error {
         let lines: Vec<&str> = output.lines().collect();
         let last = &lines[lines.len().saturating_sub(SHOWN)..];
         Error::Check {
             image: self.role.clone(),
             command: format!("`{}`", check.command.join(" ")),
             output: last.join("\n"),
-            templates: templates(plan, check, output),
+            templates: templates(rendered, check, output),
             help: "mend the template or the value; the artifact was not written".to_owned(),
         }
     }
@@ -99,11 +99,11 @@ fn key(check: &Check, layers: &[Layer]) -> Digest {
 
 /// The places in templates that the output of a daemon complains of: `FILE:LINE` of a covered file
 /// is mapped back. Without any, the covered templates themselves.
-fn templates(plan: &LockedPlan, check: &Check, output: &str) -> Vec<String> {
+fn templates(rendered: &[RenderedLayer], check: &Check, output: &str) -> Vec<String> {
     let mut exact = Vec::new();
     let mut all = Vec::new();
     for path in &check.covers {
-        let mut entries = plan.rendered.iter().rev().flat_map(|layer| &layer.entries);
+        let mut entries = rendered.iter().rev().flat_map(|layer| &layer.entries);
         let Some(entry) = entries.find(|entry| entry.path == *path) else { continue };
         let source = entry.source.display();
         all.push(source.to_string());

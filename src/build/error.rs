@@ -48,6 +48,20 @@ pub enum Error {
         #[help]
         help: String,
     },
+    /// A disk is wanted of a role that nothing says how to make a virtual machine of.
+    #[error("`{role}` cannot become a disk: no machine definition is laid on it")]
+    #[diagnostic(help(
+        "build the template alone (`--format lxc`), or add a definition with [machine] that extends \
+         what the role stands on"
+    ))]
+    NoMachine {
+        /// The role.
+        role: String,
+    },
+    /// The disk.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Disk(#[from] crate::artifact::disk::Error),
     /// The finished image holds what no image may hold.
     #[error(transparent)]
     #[diagnostic(transparent)]

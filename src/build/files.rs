@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Builder, Error, Inputs, Layer, LayerKind, LayerRecord};
 use crate::digest::Digest;
@@ -40,10 +41,7 @@ pub(super) fn build(
     below: &[Layer],
 ) -> Result<LayerRecord, Error> {
     let started = std::time::Instant::now();
-    let archives = below
-        .iter()
-        .map(|layer| Archive::open(&layer.archive, layer.record.digest))
-        .collect::<Result<Vec<_>, _>>()?;
+    let archives = builder.archives.open(below)?;
     let merged = Merged::new(archives.iter().map(|archive| &archive.index))
         .map_err(|error| invalid("the lower layers", error))?;
     let stack = Below { merged, layers: below, archives: &archives };
@@ -85,7 +83,7 @@ fn invalid(what: &str, error: impl std::fmt::Display) -> Error {
 struct Below<'a> {
     merged: Merged<'a>,
     layers: &'a [Layer],
-    archives: &'a [Archive],
+    archives: &'a [Arc<Archive>],
 }
 
 impl Below<'_> {

@@ -37,9 +37,14 @@ pub fn last_build(store: &Store, plan: &LockedPlan) -> Option<Vec<Past>> {
 }
 
 impl Builder<'_> {
-    pub(super) fn remember(&self, plan: &LockedPlan, layers: &[Layer]) -> Result<(), Error> {
-        let before = last_build(self.store, plan);
-        let past: Vec<Past> = layers.iter().map(|layer| past(layer, before.as_deref())).collect();
+    /// `before` is what was remembered when this build began.
+    pub(super) fn remember(
+        &self,
+        plan: &LockedPlan,
+        layers: &[Layer],
+        before: Option<&[Past]>,
+    ) -> Result<(), Error> {
+        let past: Vec<Past> = layers.iter().map(|layer| past(layer, before)).collect();
         self.store.put_key(HISTORY, &key(plan), &past)?;
         Ok(())
     }

@@ -31,21 +31,11 @@ impl Builder<'_> {
         plan: &LockedPlan,
         ready: &dyn Fn(&Layer),
     ) -> Result<(Vec<Layer>, BuiltTree<'_, '_>), Error> {
-        let bytes: u64 = plan.packages().map(|package| package.package.size).sum();
-        let mut session = Session::new(self, Extent::Whole, bytes * EXPANSION);
+        let bytes = plan.packages().map(|package| package.package.size).sum();
+        let mut session = self.session(bytes);
         let mut layers: Vec<Layer> = Vec::new();
         for (position, image) in plan.images.iter().enumerate() {
-            if !image.packages.is_empty() {
-                let rest = &plan.images[position..];
-                let layer = self.packages_layer(image, rest, &layers, &mut session)?;
-                ready(&layer);
-                layers.push(layer);
-            }
-            if !image.commands.is_empty() {
-                let layer = self.run_layer(image, &layers, &mut session)?;
-                ready(&layer);
-                layers.push(layer);
-            }
+            self.system_layers(image, &plan.images[position..], &mut layers, &mut session, ready)?;
         }
         for rendered in plan.rendered.iter().filter(|rendered| !rendered.entries.is_empty()) {
             let layer = self.files_layer(rendered, &layers)?;
@@ -53,6 +43,34 @@ impl Builder<'_> {
             layers.push(layer);
         }
         Ok((layers, BuiltTree { session }))
+    }
+
+    /// A tree for packages whose archives have so many bytes together.
+    pub(super) fn session(&self, bytes: u64) -> Session<'_, '_> {
+        Session::new(self, Extent::Whole, bytes * EXPANSION)
+    }
+
+    /// Adds the layers of the packages and commands of `image` to `layers`. `rest` begins with it and goes
+    /// on with the images above.
+    pub(super) fn system_layers(
+        &self,
+        image: &LockedImage,
+        rest: &[LockedImage],
+        layers: &mut Vec<Layer>,
+        session: &mut Session<'_, '_>,
+        ready: &dyn Fn(&Layer),
+    ) -> Result<(), Error> {
+        if !image.packages.is_empty() {
+            let layer = self.packages_layer(image, rest, layers, session)?;
+            ready(&layer);
+            layers.push(layer);
+        }
+        if !image.commands.is_empty() {
+            let layer = self.command_layer(image, LayerKind::Run, layers, session)?;
+            ready(&layer);
+            layers.push(layer);
+        }
+        Ok(())
     }
 
     /// The layer of `inputs`: from the store, or made by `make`, once even when several builds want it.
@@ -117,17 +135,19 @@ impl Builder<'_> {
         })
     }
 
-    fn run_layer(
+    /// The layer that the commands of `image` make.
+    pub(super) fn command_layer(
         &self,
         image: &LockedImage,
+        kind: LayerKind,
         below: &[Layer],
         session: &mut Session<'_, '_>,
     ) -> Result<Layer, Error> {
-        let inputs = run_inputs(image, top(below));
+        let inputs = command_inputs(image, kind, top(below));
         let key = inputs.key();
-        self.layer(&image.name, LayerKind::Run, inputs, |_step| {
+        self.layer(&image.name, kind, inputs, |_step| {
             let started = Instant::now();
-            let job = Job::new(self, image, LayerKind::Run, &key);
+            let job = Job::new(self, image, kind, &key);
             let request = Request::Run(Run {
                 commands: image.commands.clone(),
                 layer: self.output(&job, below),
@@ -137,7 +157,11 @@ impl Builder<'_> {
         })
     }
 
-    fn files_layer(&self, rendered: &RenderedLayer, below: &[Layer]) -> Result<Layer, Error> {
+    pub(super) fn files_layer(
+        &self,
+        rendered: &RenderedLayer,
+        below: &[Layer],
+    ) -> Result<Layer, Error> {
         if below.is_empty() {
             return Err(Error::Step {
                 action: format!("render the files of {}", rendered.image),
@@ -265,8 +289,12 @@ pub(super) fn packages_inputs(image: &LockedImage, below: Option<&Digest>) -> In
     inputs
 }
 
-pub(super) fn run_inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
-    let mut inputs = Inputs::new(LayerKind::Run.name(), below);
+pub(super) fn command_inputs(
+    image: &LockedImage,
+    kind: LayerKind,
+    below: Option<&Digest>,
+) -> Inputs {
+    let mut inputs = Inputs::new(kind.name(), below);
     for (number, command) in image.commands.iter().enumerate() {
         inputs.add(format!("command {number:03}"), command.join("\0"));
     }

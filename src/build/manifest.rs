@@ -1,8 +1,9 @@
 //! What the manifest says of a built stack.
 
-use super::{Layer, LockedPlan};
-use crate::artifact::manifest::{self, Builder, File, Manifest, Package, SCHEMA, State};
+use super::{Check, Layer, LockedDisk, LockedImage, LockedPlan, LockedRole};
+use crate::artifact::manifest::{self, Builder, Disk, File, Manifest, Package, SCHEMA, State};
 use crate::artifact::name::image_digest;
+use crate::definition::Plan;
 use crate::digest::Digest;
 
 /// The digest of the image that `layers` make, the same in every format.
@@ -13,13 +14,41 @@ pub(super) fn image(plan: &LockedPlan, layers: &[Layer]) -> Digest {
 
 /// The manifest of the image in the form of `artifact`.
 pub(super) fn manifest(plan: &LockedPlan, layers: &[Layer], artifact: File) -> Manifest {
-    let settled = &plan.plan;
+    let images = plan.images.iter();
+    let digest = image(plan, layers);
+    let manifest = describe(&plan.plan, (images, &plan.checks), layers, (digest, artifact));
+    Manifest { unpinned: plan.unpinned.clone(), ..manifest }
+}
+
+/// The manifest of a disk, which `layers` are on and `description` tells the rest of.
+pub(super) fn disk(
+    role: &LockedRole,
+    disk: &LockedDisk,
+    layers: &[Layer],
+    digest: Digest,
+    artifact: File,
+    description: Option<Disk>,
+) -> Manifest {
+    let machine = &disk.machine;
+    let boot = disk.boot.images.iter().filter(|image| image.name == disk.boot_image.name);
+    let images = role.plan.images.iter().chain([&machine.image]).chain(boot);
+    let checks = [&*role.plan.checks, &machine.checks].concat();
+    let manifest = describe(&machine.plan, (images, &checks), layers, (digest, artifact));
+    Manifest { disk: description, unpinned: role.plan.unpinned.clone(), ..manifest }
+}
+
+fn describe<'a>(
+    settled: &Plan,
+    (images, checks): (impl Iterator<Item = &'a LockedImage>, &[Check]),
+    layers: &[Layer],
+    (digest, artifact): (Digest, File),
+) -> Manifest {
     Manifest {
         schema: SCHEMA,
-        role: plan.role().to_owned(),
+        role: settled.role.to_string(),
         version: settled.version.to_string(),
         site: settled.site.as_ref().map(|site| site.name.to_string()),
-        digest: image(plan, layers),
+        digest,
         artifact,
         layers: layers.iter().map(layer).collect(),
         parameters: settled
@@ -27,23 +56,24 @@ pub(super) fn manifest(plan: &LockedPlan, layers: &[Layer], artifact: File) -> M
             .iter()
             .map(|(name, setting)| (name.to_string(), setting.value.clone()))
             .collect(),
-        packages: packages(plan),
+        packages: packages(images),
         states: settled.states.iter().map(state).collect(),
         secrets: settled.secrets.keys().map(ToString::to_string).collect(),
-        unpinned: plan.unpinned.clone(),
+        unpinned: Vec::new(),
         builder: Builder::this(),
-        checks: plan
-            .checks
+        checks: checks
             .iter()
             .map(|check| manifest::Check {
                 image: check.image.clone(),
                 command: check.command.clone(),
             })
             .collect(),
+        disk: None,
     }
 }
 
-fn layer(layer: &Layer) -> manifest::Layer {
+/// What a manifest says of one layer.
+pub(super) fn layer(layer: &Layer) -> manifest::Layer {
     manifest::Layer {
         image: layer.image.clone(),
         kind: layer.kind,
@@ -53,10 +83,8 @@ fn layer(layer: &Layer) -> manifest::Layer {
     }
 }
 
-fn packages(plan: &LockedPlan) -> Vec<Package> {
-    let mut packages: Vec<Package> = plan
-        .images
-        .iter()
+fn packages<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Package> {
+    let mut packages: Vec<Package> = images
         .flat_map(|image| image.packages.iter().map(move |pinned| (image, &pinned.package)))
         .map(|(image, package)| Package {
             name: package.name.clone(),
@@ -72,6 +100,7 @@ fn packages(plan: &LockedPlan) -> Vec<Package> {
 
 fn state(state: &crate::definition::State) -> State {
     State {
+        name: state.name.to_string(),
         path: state.path.to_string().into(),
         owner: state.owner.clone(),
         group: state.group.clone(),

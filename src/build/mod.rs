@@ -1,4 +1,4 @@
-//! Builds a locked plan: layer by layer, then the checks of the role's own daemons, then the artifact.
+//! Builds a locked role: layer by layer, then the checks of the role's own daemons, then the artifacts.
 //!
 //! Layers of packages and commands come first, from the base up; then the rendered files of all
 //! definitions, also from the base up. So no value of a site ever invalidates a packages layer. A layer is
@@ -7,33 +7,40 @@
 
 mod artifact;
 mod checks;
+mod disk;
 mod error;
 mod files;
 mod history;
 mod inputs;
 mod layers;
+mod machine;
 mod manifest;
 mod output;
 mod pending;
 mod plan;
+mod publish;
 mod session;
+mod template;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-pub use artifact::Artifact;
 pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
 pub use pending::{Pending, pending};
-pub use plan::{Check, LockedImage, LockedPlan, PinnedPackage};
+pub use plan::{Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage};
+pub use publish::Artifact;
 pub use verify::{Difference, Verification};
 
 pub use crate::artifact::manifest::LayerKind;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
+use crate::layer::archive::{self, Archive};
 use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
@@ -91,8 +98,36 @@ pub struct Builder<'a> {
     pub site: Option<String>,
     /// Imgbuild itself, which is executed again as the sandbox.
     pub executable: PathBuf,
+    /// What was read already.
+    pub archives: Archives,
     /// Threads for each image.
     pub threads: usize,
     /// Whether to open a shell in the tree when a script fails.
     pub debug_shell: bool,
+}
+
+/// Archives that are open. Reading the index of one takes longer than most of what is asked of it.
+#[derive(Default)]
+pub struct Archives(Mutex<BTreeMap<Digest, Arc<Archive>>>);
+
+impl Archives {
+    /// The archives of `layers`, in their order.
+    fn open(&self, layers: &[Layer]) -> Result<Vec<Arc<Archive>>, archive::Error> {
+        layers.iter().map(|layer| self.open_one(layer)).collect()
+    }
+
+    fn open_one(&self, layer: &Layer) -> Result<Arc<Archive>, archive::Error> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(archive) = known().get(&layer.record.digest) {
+            return Ok(Arc::clone(archive));
+        }
+        let archive = Arc::new(Archive::open(&layer.archive, layer.record.digest)?);
+        known().insert(layer.record.digest, Arc::clone(&archive));
+        Ok(archive)
+    }
+}
+
+/// References to `archives`, as a stack of layers is passed on.
+fn stack(archives: &[Arc<Archive>]) -> Vec<&Archive> {
+    archives.iter().map(AsRef::as_ref).collect()
 }

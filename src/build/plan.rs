@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::definition::{AbsolutePath, Image, Plan};
+use crate::definition::{AbsolutePath, Image, Plan, Run};
 use crate::layer::accounts::{Group, User};
 use crate::lock::{self, Lock, LockedPackage};
 use crate::render::RenderedLayer;
@@ -65,6 +65,51 @@ pub struct Check {
     pub place: String,
 }
 
+/// A role, with everything that decides what it becomes as a container and as a virtual machine.
+pub struct LockedRole {
+    /// What is in both.
+    pub plan: LockedPlan,
+    /// What only disks have, if the project says how to make them.
+    pub disk: Option<LockedDisk>,
+}
+
+/// What a disk has besides the layers of its role.
+pub struct LockedDisk {
+    /// The definition that is laid on the role.
+    pub machine: Machine,
+    /// The image that the disk boots with; its last commands make what that takes.
+    pub boot: LockedPlan,
+    /// The definition of those commands.
+    pub boot_image: LockedImage,
+}
+
+/// The part of a role that only virtual machines have.
+pub struct Machine {
+    /// Its packages, users and commands.
+    pub image: LockedImage,
+    /// Its files, rendered for the role.
+    pub rendered: RenderedLayer,
+    /// The checks that it asks for.
+    pub checks: Vec<Check>,
+    /// The plan of the role with it.
+    pub plan: Plan,
+}
+
+impl LockedDisk {
+    /// What `machine` adds to a role, of which it is the last layer of `machine.plan`, and the image to
+    /// boot with.
+    pub fn new(machine: LockedPlan, boot: LockedPlan, command: &Run) -> Option<Self> {
+        let LockedPlan { mut images, mut rendered, checks, plan, .. } = machine;
+        let image = images.pop()?;
+        let checks = checks.into_iter().filter(|check| check.image == image.name).collect();
+        let machine = Machine { rendered: rendered.pop()?, checks, plan, image };
+        let mut boot_image = boot.images.last()?.clone();
+        boot_image.commands = vec![command.command.clone()];
+        boot_image.places = vec![command.place.to_string()];
+        Some(Self { machine, boot, boot_image })
+    }
+}
+
 /// Everything that decides what a role becomes.
 pub struct LockedPlan {
     /// The project's directory.
@@ -95,7 +140,11 @@ impl LockedPlan {
         let mut state = Vec::new();
         let images = plan.layers.iter().zip(stack).map(|(layer, image)| {
             state.extend(image.states.iter().map(|volume| relative(&volume.path)));
-            let locked = lock.images.get(layer.image.as_str());
+            let key = match &image.machine {
+                Some(_) => lock::machine_key(plan.role.as_str(), layer.image.as_str()),
+                None => layer.image.to_string(),
+            };
+            let locked = lock.images.get(&key);
             let packages = locked.map(|image| image.packages.as_slice()).unwrap_or_default();
             LockedImage {
                 name: layer.image.to_string(),

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Artifact, Builder, Error, Layer, LockedPlan};
+use super::{Archives, Artifact, Builder, Error, Layer, LockedRole};
+use crate::artifact::name::Format;
+use crate::digest::Digest;
 use crate::layer::archive::{Archive, IndexedEntry};
 use crate::layer::entry::Kind;
 use crate::store::Store;
@@ -22,33 +24,37 @@ pub struct Difference {
     pub paths: Vec<String>,
 }
 
-/// What building twice has shown.
+/// What building an artifact twice has shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
     /// The artifact as published.
     pub artifact: Artifact,
     /// The SHA-256 of the second one.
-    pub rebuilt: crate::digest::Digest,
-    /// The first layer that differs; those above it may differ because of it.
-    pub differences: Vec<Difference>,
+    pub rebuilt: Digest,
 }
 
 impl Verification {
     /// Whether both builds gave the same bytes.
     pub fn is_same(&self) -> bool {
-        self.artifact.sha256 == self.rebuilt && self.differences.is_empty()
+        self.artifact.sha256 == self.rebuilt
     }
 }
 
 impl Builder<'_> {
-    /// Builds `plan` into `directory`, then once more in an empty store, and compares both. Only
-    /// downloads are shared.
+    /// Builds `role` into `directory`, then once more in an empty store, and compares both. Only
+    /// downloads are shared. Gives the artifacts, and the layers that differ: the first of them may be
+    /// why those above it do.
     ///
     /// # Errors
     /// When either build fails.
-    pub fn verify(&self, plan: &LockedPlan, directory: &Path) -> Result<Verification, Error> {
-        let artifact = self.build(plan, directory)?;
-        let (first, _) = self.layers(plan, &|_| {})?;
+    pub fn verify(
+        &self,
+        role: &LockedRole,
+        formats: &[Format],
+        directory: &Path,
+    ) -> Result<(Vec<Verification>, Vec<Difference>), Error> {
+        let artifacts = self.build(role, formats, directory)?;
+        let first = self.all_layers(role, formats)?;
         let work = self.store.work_dir()?;
         let store = Store::open(Some(&work.path().join("store")))?;
         let again = Builder {
@@ -59,18 +65,34 @@ impl Builder<'_> {
             role: self.role.clone(),
             site: self.site.clone(),
             executable: self.executable.clone(),
+            archives: Archives::default(),
             threads: self.threads,
             debug_shell: false,
         };
-        let rebuilt = again.build(plan, &work.path().join("out"))?;
-        let (second, _) = again.layers(plan, &|_| {})?;
+        let rebuilt = again.build(role, formats, &work.path().join("out"))?;
+        let second = again.all_layers(role, formats)?;
         let mut differences = Vec::new();
         for (one, other) in first.iter().zip(&second) {
             if one.record.digest != other.record.digest {
                 differences.push(compare(one, other)?);
             }
         }
-        Ok(Verification { artifact, rebuilt: rebuilt.sha256, differences })
+        let pairs = artifacts.into_iter().zip(rebuilt);
+        let verifications = pairs
+            .map(|(artifact, rebuilt)| Verification { artifact, rebuilt: rebuilt.sha256 })
+            .collect();
+        Ok((verifications, differences))
+    }
+
+    /// Every layer that goes into `formats`.
+    fn all_layers(&self, role: &LockedRole, formats: &[Format]) -> Result<Vec<Layer>, Error> {
+        let (mut layers, tree) = self.layers(&role.plan, &|_| {})?;
+        if let Some(disk) = role.disk.as_ref().filter(|_| formats.contains(&Format::Qcow2)) {
+            let machine = self.machine_layers(disk, &layers, tree)?;
+            layers.extend(machine);
+            layers.extend(self.boot_layers(disk)?);
+        }
+        Ok(layers)
     }
 }
 

@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
 use super::context::{Context, bytes, shown};
-use crate::build::{Artifact, Builder, Difference};
+use crate::artifact::name::Format;
+use crate::build::{Archives, Artifact, Builder, Difference, LockedRole, Verification};
 use crate::definition::Project;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
@@ -33,6 +34,9 @@ pub(super) struct Arguments {
     /// Bake in the values and nodes of this site
     #[arg(long, value_name = "SITE")]
     site: Option<String>,
+    /// What to make [default: both, or the template alone where nothing says how to make disks]
+    #[arg(long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
+    format: Vec<FormatName>,
     /// Where artifacts go
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
@@ -45,6 +49,24 @@ pub(super) struct Arguments {
     /// When a script fails, open a shell in the tree at that very point
     #[arg(long)]
     debug_shell: bool,
+}
+
+/// A format of artifacts, as it is called on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FormatName {
+    /// An LXC template
+    Lxc,
+    /// A disk for a virtual machine
+    Qcow2,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Lxc => Self::LxcTemplate,
+            FormatName::Qcow2 => Self::Qcow2,
+        }
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -105,21 +127,38 @@ impl Build<'_> {
         self.report(outcomes)
     }
 
-    fn one(&self, role: &str) -> Result<Outcome> {
+    fn one(&self, role: &str) -> Result<Vec<Outcome>> {
         let context = self.context;
         let site = self.arguments.site.as_deref();
-        let plan = context.locked_plan(self.project, self.lock, role, site)?;
+        let locked = context.locked_role(self.project, self.lock, role, site)?;
+        let formats = self.formats(&locked);
         let builder = self.builder(role, self.store);
-        if self.arguments.check {
-            let verification = builder.verify(&plan, &self.arguments.out)?;
-            return Ok(Outcome {
-                rebuilt: Some(verification.rebuilt),
-                differences: verification.differences,
-                artifact: verification.artifact,
-            });
+        if !self.arguments.check {
+            let artifacts = builder.build(&locked, &formats, &self.arguments.out)?;
+            return Ok(artifacts.into_iter().map(Outcome::built).collect());
         }
-        let artifact = builder.build(&plan, &self.arguments.out)?;
-        Ok(Outcome { artifact, rebuilt: None, differences: Vec::new() })
+        let (verifications, differences) =
+            builder.verify(&locked, &formats, &self.arguments.out)?;
+        let mut outcomes: Vec<Outcome> = verifications.into_iter().map(Outcome::verified).collect();
+        // All formats are made of them, so they are told once.
+        if let Some(first) = outcomes.first_mut() {
+            first.differences = differences;
+        }
+        Ok(outcomes)
+    }
+
+    fn formats(&self, role: &LockedRole) -> Vec<Format> {
+        let mut formats: Vec<Format> = Vec::new();
+        for format in self.arguments.format.iter().copied().map(Format::from) {
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
+        match (formats.is_empty(), &role.disk) {
+            (false, _) => formats,
+            (true, Some(_)) => vec![Format::LxcTemplate, Format::Qcow2],
+            (true, None) => vec![Format::LxcTemplate],
+        }
     }
 
     fn builder<'a>(&'a self, role: &str, store: &'a Store) -> Builder<'a> {
@@ -131,17 +170,18 @@ impl Build<'_> {
             role: role.to_owned(),
             site: self.arguments.site.clone(),
             executable: self.executable.clone(),
+            archives: Archives::default(),
             threads: self.jobs,
             debug_shell: self.arguments.debug_shell,
         }
     }
 
-    fn report(&self, results: Vec<(String, Result<Outcome>)>) -> Result<ExitCode> {
+    fn report(&self, results: Vec<(String, Result<Vec<Outcome>>)>) -> Result<ExitCode> {
         let mut outcomes = Vec::new();
         let mut failures: Vec<(String, Report)> = Vec::new();
         for (role, result) in results {
             match result {
-                Ok(outcome) => outcomes.push(outcome),
+                Ok(outcome) => outcomes.extend(outcome),
                 Err(report) => failures.push((role, report)),
             }
         }
@@ -182,20 +222,32 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn built(artifact: Artifact) -> Self {
+        Self { artifact, rebuilt: None, differences: Vec::new() }
+    }
+
+    fn verified(Verification { artifact, rebuilt }: Verification) -> Self {
+        Self { artifact, rebuilt: Some(rebuilt), differences: Vec::new() }
+    }
+
     fn is_verified(&self) -> bool {
         self.rebuilt.is_none_or(|rebuilt| rebuilt == self.artifact.sha256)
             && self.differences.is_empty()
     }
 
     fn tell(&self, context: &Context) {
-        let Artifact { role, size, sha256, reused, .. } = &self.artifact;
+        let Artifact { role, format, size, sha256, reused, .. } = &self.artifact;
+        let format = match format {
+            Format::LxcTemplate => "template",
+            Format::Qcow2 => "disk",
+        };
         let state = match (self.rebuilt, self.is_verified(), reused) {
             (Some(_), true, _) => "built twice, the same bytes",
             (Some(_), false, _) => "built twice, DIFFERENT bytes",
             (None, _, true) => "unchanged",
             (None, _, false) => "built",
         };
-        context.say(format!("{role}: {state}, {}, sha256 {sha256}", bytes(*size)));
+        context.say(format!("{role} {format}: {state}, {}, sha256 {sha256}", bytes(*size)));
         for difference in &self.differences {
             context.say(format!("  layer {} differs:", difference.layer));
             for path in difference.paths.iter().take(SHOWN) {

@@ -28,6 +28,10 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
                 (Err(error), _) => return Err(error.into()),
             };
             render::render(&project, &plan)?;
+            if let Some(disk) = project.disk_plan(role, site)? {
+                render::render(&project, &disk.machine)?;
+                render::render(&project, &disk.boot)?;
+            }
             plans += 1;
         }
     }

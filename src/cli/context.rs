@@ -9,8 +9,8 @@ use miette::{
 use serde::Serialize;
 
 use super::{Options, progress};
-use crate::build::LockedPlan;
-use crate::definition::{Project, lint};
+use crate::build::{LockedDisk, LockedPlan, LockedRole};
+use crate::definition::{Image, Plan, Project, lint};
 use crate::fetch::{Fetcher, Network, Policy};
 use crate::lock::{Lock, wishes};
 use crate::progress::Progress;
@@ -90,10 +90,28 @@ impl Context {
         role: &str,
         site: Option<&str>,
     ) -> Result<LockedPlan> {
-        let plan = project.plan(role, site)?;
-        let rendered = render::render(project, &plan)?;
-        let root = project.root().to_owned();
-        Ok(LockedPlan::new(root, plan, &project.stack(role)?, lock, rendered))
+        locked(project, lock, project.plan(role, site)?, &project.stack(role)?)
+    }
+
+    /// `role`, with everything pinned that it takes in any format.
+    pub(super) fn locked_role(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        role: &str,
+        site: Option<&str>,
+    ) -> Result<LockedRole> {
+        let plan = self.locked_plan(project, lock, role, site)?;
+        let Some(disk) = project.disk_plan(role, site)? else {
+            return Ok(LockedRole { plan, disk: None });
+        };
+        let image = project.image(role)?;
+        let machine = project.machine_of(image).map(|(machine, _)| machine);
+        let stack: Vec<&Image> = project.stack(role)?.into_iter().chain(machine).collect();
+        let machine = locked(project, lock, disk.machine, &stack)?;
+        let boot_stack = project.stack(disk.boot.role.as_str())?;
+        let boot = locked(project, lock, disk.boot, &boot_stack)?;
+        Ok(LockedRole { plan, disk: LockedDisk::new(machine, boot, &disk.boot_command) })
     }
 
     /// Says something to a person.
@@ -123,6 +141,12 @@ impl Context {
     pub(super) fn error(&self, report: &Report) {
         let _ = writeln!(io::stderr(), "error:\n{}", drawn(report.as_ref()));
     }
+}
+
+/// `plan`, whose definitions are `stack`, with everything pinned.
+fn locked(project: &Project, lock: &Lock, plan: Plan, stack: &[&Image]) -> Result<LockedPlan> {
+    let rendered = render::render(project, &plan)?;
+    Ok(LockedPlan::new(project.root().to_owned(), plan, stack, lock, rendered))
 }
 
 /// A diagnostic with its place underlined. Lines are not wrapped: URLs and paths must stay whole to be

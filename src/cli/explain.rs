@@ -24,10 +24,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let project = context.project()?;
     let lock = context.current_lock(&project)?;
     let site = arguments.site.as_deref();
-    let plan = context.locked_plan(&project, &lock, &arguments.role, site)?;
+    let role = context.locked_role(&project, &lock, &arguments.role, site)?;
     let store = context.store()?;
-    let past = last_build(&store, &plan);
-    let pending = pending(&store, &plan, past.as_deref().unwrap_or_default());
+    let past = last_build(&store, &role.plan);
+    let pending = pending(&store, &role, past.as_deref().unwrap_or_default());
     if context.json() {
         context.object(&serde_json::json!({ "last": past, "next": pending }))?;
         return Ok(ExitCode::SUCCESS);

@@ -3,6 +3,7 @@
 //! People read stderr, programs read stdout: a path of a finished artifact a line, or with
 //! `--json` one object. Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed.
 
+mod boot;
 mod build;
 mod check;
 mod context;
@@ -57,6 +58,8 @@ enum Verb {
     Lock(lock::Arguments),
     /// Build images
     Build(build::Arguments),
+    /// Boot an image here, throw-away, and see whether it is well
+    Boot(boot::Arguments),
     /// Validate all definitions, overlays and the lock, offline
     Check(check::Arguments),
     /// Show the layers of a role, and why each was built or reused
@@ -72,6 +75,7 @@ pub fn run() -> ExitCode {
     let outcome = match verb {
         Verb::Lock(arguments) => lock::run(&context, arguments),
         Verb::Build(arguments) => build::run(&context, &arguments),
+        Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
         Verb::Gc(arguments) => gc::run(&context, &arguments),

@@ -8,7 +8,7 @@ use super::document::{Entries, Item, Table, parse};
 use super::error::{Error, Problem, Result};
 use super::name::{
     AbsolutePath, Account, ImageName, Mode, PackageName, ParameterName, UnitName, Version,
-    is_account,
+    VolumeName, is_account,
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
@@ -52,6 +52,10 @@ pub struct Image {
     pub checks: Vec<Check>,
     /// How to ask a running guest whether it is well.
     pub health: Health,
+    /// What makes it the boot image of disks, if it is one.
+    pub boot: Option<Boot>,
+    /// What makes it the part that only virtual machines have, if it is that.
+    pub machine: Option<Machine>,
     /// The beginning of the file, for messages about the definition as a whole.
     pub place: Place,
 }
@@ -112,6 +116,9 @@ pub struct Secret {
     pub doc: String,
     /// Whether the service cannot start without it.
     pub required: bool,
+    /// What a guest gets that is only tried out, where random text will not do: `{node}` is its host
+    /// name there, and `{random}` is random.
+    pub trial: Option<String>,
     /// Where it is declared.
     pub place: Place,
 }
@@ -119,6 +126,8 @@ pub struct Secret {
 /// A directory that lives on a volume of its own.
 #[derive(Clone, Debug)]
 pub struct State {
+    /// What its disk and its file system are known by: `state-NAME`.
+    pub name: VolumeName,
     /// The mount point.
     pub path: AbsolutePath,
     /// The owner of its root: a name or a number.
@@ -130,6 +139,24 @@ pub struct State {
     /// What it holds.
     pub doc: String,
     /// Where it is declared.
+    pub place: Place,
+}
+
+/// A kernel, its initramfs and boot loaders, which all disks share.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The program, with its arguments, that leaves them below `/boot/imgbuild`. Not empty.
+    pub command: Vec<String>,
+    /// Where the command stands.
+    pub place: Place,
+}
+
+/// A definition that is laid on every role that stands on what it extends, for disks.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The image that its disks boot with, and where it says so.
+    pub boot: (ImageName, Place),
+    /// Where the table stands.
     pub place: Place,
 }
 
@@ -179,7 +206,7 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "summary",
     "version",
     "extends",
@@ -197,6 +224,8 @@ const KEYS: [&str; 17] = [
     "run",
     "check",
     "health",
+    "boot",
+    "machine",
 ];
 
 impl Image {
@@ -239,6 +268,8 @@ impl Image {
             runs: table.list("run", run)?,
             checks: table.list("check", check)?,
             health: table.optional("health", health)?.unwrap_or_default(),
+            boot: table.optional("boot", boot)?,
+            machine: table.optional("machine", machine)?,
             place: file.place.clone(),
         })
     }
@@ -312,25 +343,38 @@ fn group(place: &Place, item: &Item) -> Result<Group> {
 }
 
 fn secret(place: &Place, item: &Item) -> Result<Secret> {
-    let table = item.table(&["path", "doc", "required"])?;
+    let table = item.table(&["path", "doc", "required", "trial"])?;
     Ok(Secret {
         path: table.require("path")?.parse()?,
         doc: table.require("doc")?.line()?,
         required: table.optional("required", Item::boolean)?.unwrap_or(true),
+        trial: table.optional("trial", Item::line)?,
         place: place.clone(),
     })
 }
 
 fn state(item: &Item) -> Result<State> {
-    let table = item.table(&["path", "owner", "group", "mode", "doc"])?;
+    let table = item.table(&["name", "path", "owner", "group", "mode", "doc"])?;
     let path = table.require("path")?;
     Ok(State {
+        name: table.optional("name", Item::parse)?.map_or_else(|| volume_name(path), Ok)?,
         path: path.parse()?,
         owner: table.optional("owner", owner)?.unwrap_or_else(|| "root".to_owned()),
         group: table.optional("group", owner)?.unwrap_or_else(|| "root".to_owned()),
         mode: table.optional("mode", Item::parse)?.unwrap_or(Mode::EXECUTABLE),
         doc: table.require("doc")?.line()?,
         place: path.place.clone(),
+    })
+}
+
+/// The last component of the path, where that can be a name.
+fn volume_name(path: &Item) -> Result<VolumeName> {
+    let text: AbsolutePath = path.parse()?;
+    let last = text.as_str().rsplit('/').next().unwrap_or_default();
+    last.parse().map_err(|expected| {
+        let help = format!("give the volume a name of its own: `name = \"…\"`, {expected}");
+        let problem = format!("`{last}` cannot be the name of a state volume");
+        path.place.error_with_help(Problem::Contradiction(problem), Some(help))
     })
 }
 
@@ -380,6 +424,18 @@ fn check(item: &Item) -> Result<Check> {
 fn health(item: &Item) -> Result<Health> {
     let table: Table<'_> = item.table(&["live", "ready"])?;
     Ok(Health { live: table.optional("live", argv)?, ready: table.optional("ready", argv)? })
+}
+
+fn boot(item: &Item) -> Result<Boot> {
+    let command = item.table(&["command"])?;
+    let command = command.require("command")?;
+    Ok(Boot { command: argv(command)?, place: command.place.clone() })
+}
+
+fn machine(item: &Item) -> Result<Machine> {
+    let table = item.table(&["boot"])?;
+    let boot = table.require("boot")?;
+    Ok(Machine { boot: (boot.parse()?, boot.place.clone()), place: item.place.clone() })
 }
 
 /// A program and its arguments. There is no shell, so none of them means anything special; a NUL

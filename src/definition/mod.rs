@@ -29,17 +29,18 @@ pub use account::Accounts;
 pub use debian::{Debian, Keyring, Repository};
 pub use error::{Error, Located, Problem, Result};
 pub use image::{
-    Check, FileRule, Group, Health, Image, Packages, Relation, Run, Secret, State, User,
+    Boot, Check, FileRule, Group, Health, Image, Machine, Packages, Relation, Run, Secret, State,
+    User,
 };
 pub use name::{
     AbsolutePath, Account, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
-    PackageName, ParameterName, SiteName, UnitName, Version,
+    PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
 pub use place::{Place, Source};
 pub(crate) use place::{read_text, refuse_links};
-pub use plan::{Layer, Plan, Site};
+pub use plan::{DiskPlan, Layer, Plan, Site};
 pub use project::Project;
 pub use stack::Setting;
 pub(crate) use suggest::did_you_mean;

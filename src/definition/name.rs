@@ -96,6 +96,13 @@ text! {
     is_unit
 }
 text! {
+    /// The name of a state volume. `state-NAME` is the label of its file system, for which ext4 has
+    /// 16 bytes (ext4(5)), and the serial number of its disk, for which QEMU has 20.
+    VolumeName,
+    "a volume name (lower-case letters, digits and `-`, at most 10, a letter first)",
+    |text| text.len() <= 10 && is_directory_name(text)
+}
+text! {
     /// The name of a user or group, in the form that systemd calls strict
     /// (<https://systemd.io/USER_NAMES/>), in lower case.
     Account,
@@ -318,6 +325,7 @@ mod tests {
         );
         accepts::<SiteName>(&["campus"], &["none", "..", "a b"]);
         accepts::<Version>(&["1.0.0", "2026_11-a"], &["", ".1", "1+b", "1/2", "ä"]);
+        accepts::<VolumeName>(&["mysql", "a-1"], &["", "-a", "A", "a_b", "postgresql1"]);
         accepts::<ParameterName>(&["a", "max_2"], &["", "_a", "2a", "A", "a-b"]);
         accepts::<PackageName>(
             &["g++", "libc6", "0ad"],

@@ -14,8 +14,8 @@ use super::suggest::did_you_mean;
 /// Names that parameters cannot have, since templates already know them: four that are always in
 /// sight, the helpers, and the words of the template language.
 #[rustfmt::skip]
-pub const RESERVED_NAMES: [&str; 27] = [
-    "image", "peers", "secrets", "site",
+pub const RESERVED_NAMES: [&str; 28] = [
+    "image", "peers", "secrets", "site", "volumes",
     "and", "each", "eq", "gt", "gte", "if", "join", "json", "len", "lookup", "lt", "lte", "ne",
     "not", "or", "unless", "with",
     "as", "else", "false", "null", "this", "true",

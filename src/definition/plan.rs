@@ -39,6 +39,17 @@ pub struct Plan {
     pub health: Health,
 }
 
+/// What a role is as a virtual machine's disk.
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// The role's plan with one layer more, that of the machine definition, which comes last.
+    pub machine: Plan,
+    /// The plan of the image that the disk boots with.
+    pub boot: Plan,
+    /// The program, with its arguments, that makes what the disk boots with.
+    pub boot_command: Run,
+}
+
 /// The part of a plan that one definition contributes.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -92,9 +103,30 @@ impl Project {
                 help: known(role, "roles", roles.collect::<Vec<_>>().into_iter()),
             });
         }
-        let stack = self.stack(role)?;
+        self.plan_of(image, &self.stack(role)?, site)
+    }
+
+    /// Settles what `role` is as a disk at `site`; none if no machine definition is laid on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Project::plan`].
+    pub fn disk_plan(&self, role: &str, site: Option<&str>) -> Result<Option<DiskPlan>> {
+        let image = self.image(role)?;
+        let Some((machine, declared)) = self.machine_of(image) else { return Ok(None) };
+        let boot_image = self.image(declared.boot.0.as_str())?;
+        let Some(boot) = &boot_image.boot else { return Ok(None) };
+        let stack: Vec<&Image> = self.stack(role)?.into_iter().chain([machine]).collect();
+        Ok(Some(DiskPlan {
+            machine: self.plan_of(image, &stack, site)?,
+            boot: self.plan_of(boot_image, &self.stack(boot_image.name.as_str())?, site)?,
+            boot_command: Run { command: boot.command.clone(), place: boot.place.clone() },
+        }))
+    }
+
+    fn plan_of(&self, image: &Image, stack: &[&Image], site: Option<&str>) -> Result<Plan> {
         let overlays = site.map(|site| self.overlays(site)).transpose()?.unwrap_or_default();
-        let accounts = accounts(&stack)?;
+        let accounts = accounts(stack)?;
         let debian = stack.first().and_then(|root| root.debian.clone());
         let debian = debian.ok_or_else(|| without_debian(&image.place))?;
         Ok(Plan {
@@ -108,11 +140,11 @@ impl Project {
                 .zip(accounts)
                 .map(|(image, accounts)| layer(image, accounts))
                 .collect(),
-            values: self.values(&stack, &overlays)?,
+            values: self.values(stack, &overlays)?,
             secrets: stack.iter().flat_map(|image| image.secrets.clone()).collect(),
             states: stack.iter().flat_map(|image| image.states.clone()).collect(),
             checks: stack.iter().flat_map(|image| image.checks.clone()).collect(),
-            health: health(&stack),
+            health: health(stack),
         })
     }
 

@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use super::account::accounts;
 use super::error::{Error, Problem, Result};
-use super::image::Image;
+use super::image::{Image, Machine};
 use super::name::{ImageName, SiteName};
 use super::overlay::{self, Node, Overlay};
 use super::place::{Place, refuse_links};
@@ -74,6 +74,7 @@ impl Project {
         let project = Self { root: root.to_owned(), images, overlays, checked };
         Error::collect((), project.check_chains())?;
         let values = project.check_images()?;
+        Error::collect((), project.check_machines())?;
         let (overlays, nodes) = project.check_overlays()?;
         Ok(Self { checked: Checked { values, overlays, nodes }, ..project })
     }
@@ -131,6 +132,17 @@ impl Project {
         Ok(stack::stack(&self.images, &self.image(name)?.name))
     }
 
+    /// The machine definition that is laid on `role` to make a disk of it, if there is one. In a
+    /// sound project there is at most one.
+    pub fn machine_of(&self, role: &Image) -> Option<(&Image, &Machine)> {
+        let stack = stack::stack(&self.images, &role.name);
+        self.machines().find(|(image, _)| lies_on(image, &stack))
+    }
+
+    fn machines(&self) -> impl Iterator<Item = (&Image, &Machine)> {
+        self.images.values().filter_map(|image| Some((image, image.machine.as_ref()?)))
+    }
+
     /// The overlays that make up the site `name`, the outermost first.
     ///
     /// # Errors
@@ -186,6 +198,50 @@ impl Project {
             }
         }
         Error::collect(checked, errors)
+    }
+
+    /// Checks that disks have something to boot with, that of each role there is one, and that a
+    /// machine definition agrees with every role it is laid on.
+    fn check_machines(&self) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (image, machine) in self.machines() {
+            errors.extend(self.check_machine(image, machine).err());
+        }
+        for role in self.roles() {
+            let stack = stack::stack(&self.images, &role.name);
+            let mut machines = self.machines().filter(|(image, _)| lies_on(image, &stack));
+            let Some((first, _)) = machines.next() else { continue };
+            if let Some((second, machine)) = machines.next() {
+                let message = format!(
+                    "`{}` and `{}` are both laid on `{}`, and a disk has only one",
+                    first.name, second.name, role.name
+                );
+                errors.push(machine.place.error(Problem::Contradiction(message)));
+                continue;
+            }
+            let stack: Vec<&Image> = stack.into_iter().chain([first]).collect();
+            errors.extend(check_unique(&stack).err());
+            errors.extend(accounts(&stack).err());
+        }
+        errors
+    }
+
+    fn check_machine(&self, image: &Image, machine: &Machine) -> Result<()> {
+        let (boot, place) = &machine.boot;
+        let Some(boot) = self.images.get(boot) else {
+            return Err(self.unknown_image(boot, place));
+        };
+        if boot.boot.is_none() {
+            let message = format!("`{}` is no boot image", boot.name);
+            let help = format!("add [boot] to {}, or name another image", boot.place.file());
+            return Err(place.error_with_help(Problem::Contradiction(message), Some(help)));
+        }
+        if image.extends.is_none() || image.role {
+            let message = "a machine definition is laid on roles and is none itself".to_owned();
+            let help = "let it extend what those roles stand on, and remove `role`".to_owned();
+            return Err(machine.place.error_with_help(Problem::Contradiction(message), Some(help)));
+        }
+        Ok(())
     }
 
     /// Checks the values of each overlay, and its nodes together with those it inherits.
@@ -265,6 +321,12 @@ impl Project {
         let help = known(name.as_str(), "images", self.images.keys().map(ImageName::as_str));
         place.error_with_help(Problem::UnknownImage(name.to_string()), Some(help))
     }
+}
+
+/// Whether a machine definition extends an image of `stack`.
+fn lies_on(machine: &Image, stack: &[&Image]) -> bool {
+    let extends = machine.extends.as_ref().map(|(name, _)| name);
+    stack.iter().any(|image| Some(&image.name) == extends)
 }
 
 /// `did you mean …?`, or else what there is.

@@ -92,9 +92,12 @@ pub(super) fn check_unique(stack: &[&Image]) -> Result<()> {
     }
     let below = below.iter().flat_map(|lower| &lower.states);
     for (index, state) in image.states.iter().enumerate() {
-        let mut others = below.clone().chain(&image.states[..index]);
-        if let Some(other) = others.find(|other| other.path == state.path) {
+        let others = below.clone().chain(&image.states[..index]);
+        if let Some(other) = others.clone().find(|other| other.path == state.path) {
             return duplicate(format!("state `{}`", state.path), &state.place, &other.place);
+        }
+        if let Some(other) = others.clone().find(|other| other.name == state.name) {
+            return duplicate(format!("volume `{}`", state.name), &state.place, &other.place);
         }
     }
     Ok(())

@@ -76,6 +76,9 @@ pub(super) fn default_environment(epoch: u64) -> Vec<(String, String)> {
         ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
         ("PERL_HASH_SEED", "0"),
         ("PYTHONHASHSEED", "0"),
+        // The hook of initramfs-tools for kernel packages: no initramfs now. The boot image makes its
+        // own once everything is configured.
+        ("INITRD", "No"),
         ("SOURCE_DATE_EPOCH", &epoch.to_string()),
     ]
     .into_iter()

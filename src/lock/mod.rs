@@ -17,7 +17,7 @@ mod wishes;
 pub use difference::{Change, difference};
 pub use error::Error;
 pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate};
-pub use project::{repository, wishes};
+pub use project::{machine_key, repository, wishes};
 pub use resolve::{Update, resolve};
 pub use wishes::{DebianSettings, Wanted, Wishes, wants_digest, wants_digests};
 

@@ -7,7 +7,8 @@ use super::wishes::{DebianSettings, Wanted, Wishes};
 use crate::debian::repository::Repository;
 use crate::definition::{self, Debian, Image, Project, Result};
 
-/// The wishes of all definitions, parents before children.
+/// The wishes of all definitions, parents before children. A machine definition has none of its own: it
+/// is resolved on top of each role that it is laid on, as what [`machine_key`] says.
 ///
 /// # Errors
 ///
@@ -15,28 +16,39 @@ use crate::definition::{self, Debian, Image, Project, Result};
 pub fn wishes(project: &Project) -> Result<Vec<Wishes>> {
     let mut known = BTreeSet::new();
     let mut wishes = Vec::new();
-    for image in project.images() {
+    for image in project.images().filter(|image| image.machine.is_none()) {
         let stack = project.stack(image.name.as_str())?;
         let Some(debian) = stack.first().and_then(|root| root.debian.as_ref()) else { continue };
         let mut parent = None;
         for image in stack {
-            if known.insert(image.name.clone()) {
-                wishes.push(wishes_of(image, parent, debian));
+            let name = image.name.to_string();
+            if known.insert(name.clone()) {
+                wishes.push(wishes_of(image, name.clone(), parent, debian));
             }
-            parent = Some(image.name.to_string());
+            parent = Some(name);
+        }
+        if let Some((machine, _)) = project.machine_of(image).filter(|_| image.role) {
+            let name = machine_key(image.name.as_str(), machine.name.as_str());
+            wishes.push(wishes_of(machine, name, parent, debian));
         }
     }
     Ok(wishes)
 }
 
-fn wishes_of(image: &Image, parent: Option<String>, debian: &Debian) -> Wishes {
+/// The name under which a lock has the packages that the definition `machine` adds to `role`. No image
+/// can be called so.
+pub fn machine_key(role: &str, machine: &str) -> String {
+    format!("{role}/{machine}")
+}
+
+fn wishes_of(image: &Image, name: String, parent: Option<String>, debian: &Debian) -> Wishes {
     let relations = image.packages.install.iter().map(|relation| Wanted {
         text: relation.text.clone(),
         source: Arc::clone(relation.place.source()),
         span: relation.place.span(),
     });
     Wishes {
-        image: image.name.to_string(),
+        image: name,
         parent,
         relations: relations.collect(),
         essential: image.packages.essential,

@@ -380,3 +380,21 @@ fn bad_mirrors_are_passed_over() {
     let error = resolve(&wishes, &mirrors, None, &Update::All, at(NOW)).unwrap_err();
     insta::assert_snapshot!(report(error));
 }
+
+#[test]
+fn what_a_machine_adds_is_locked_on_top_of_each_role() {
+    let files = crate::definition::tests::Files::with_machine();
+    let project = files.load().unwrap();
+    let wishes = wishes(&project).unwrap();
+    let stacks: Vec<(&str, Option<&str>)> =
+        wishes.iter().map(|wish| (wish.image.as_str(), wish.parent.as_deref())).collect();
+    let expected = [
+        ("base", None),
+        ("kernel", Some("base")),
+        ("node", Some("base")),
+        ("web", Some("node")),
+        ("web/machine", Some("web")),
+    ];
+    assert_eq!(stacks, expected);
+    assert_eq!(wishes[4].relations[0].text, "udev");
+}

@@ -13,6 +13,7 @@
 //!   `address`, `prefix`, `gateway` (empty if it has none) and `number`;
 //! - `peers`, those of the nodes that run the role being built;
 //! - `image.name` and `image.version` of the role being built;
+//! - `volumes`, the state volumes, a list of records of `name`, `path`, `owner`, `group` and `mode`;
 //! - `secrets.NAME`, the path at which the secret will be at run time.
 //!
 //! A template that names anything else, or uses a value in a way that its type does not allow, is

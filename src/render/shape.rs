@@ -102,6 +102,8 @@ impl Sight {
         ])));
         let image = Shape::record([("name", Shape::Text), ("version", Shape::Text)]);
         let site = Shape::record([("name", Shape::Text), ("nodes", nodes.clone())]);
+        let volume = ["name", "path", "owner", "group", "mode"].map(|name| (name, Shape::Text));
+        fields.insert("volumes".to_owned(), Shape::List(Box::new(Shape::record(volume))));
         fields.insert("peers".to_owned(), nodes);
         fields.insert("image".to_owned(), image);
         fields.insert("site".to_owned(), site);

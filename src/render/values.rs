@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::definition::{Node, Plan};
+use crate::definition::{Node, Plan, State};
 
 /// Everything in sight of the templates of `plan`; its types are in `shape.rs`.
 pub(super) fn values(plan: &Plan) -> Value {
@@ -16,6 +16,7 @@ pub(super) fn values(plan: &Plan) -> Value {
     values.extend([
         ("site".to_owned(), json!({ "name": site, "nodes": table(nodes.iter()) })),
         ("peers".to_owned(), table(plan.peers())),
+        ("volumes".to_owned(), plan.states.iter().map(volume).collect()),
         (
             "image".to_owned(),
             json!({ "name": plan.role.as_str(), "version": plan.version.as_str() }),
@@ -23,6 +24,16 @@ pub(super) fn values(plan: &Plan) -> Value {
         ("secrets".to_owned(), Value::Object(secrets.collect())),
     ]);
     Value::Object(values)
+}
+
+fn volume(state: &State) -> Value {
+    json!({
+        "name": state.name.as_str(),
+        "path": state.path.as_str(),
+        "owner": state.owner,
+        "group": state.group,
+        "mode": format!("{:04o}", state.mode.bits()),
+    })
 }
 
 /// A node without a gateway has empty text there, so that `{{#if gateway}}` can ask for it.

@@ -32,6 +32,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use init::{Invocation, invoke, read_only_executable};
+pub(crate) use namespace::unshare;
+pub(crate) use stage::die_with_parent;
 pub use stage::{Stage, prepare_worker, requested_stage, run_stage};
 
 /// The argument that makes the executable act as a stage of the sandbox instead of a command.

@@ -51,7 +51,7 @@ pub fn run_stage(
 }
 
 /// Dies with the parent. Set anew after every change of credentials, which clears it (prctl(2)).
-pub(super) fn die_with_parent() -> rustix::io::Result<()> {
+pub(crate) fn die_with_parent() -> rustix::io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))
 }
 

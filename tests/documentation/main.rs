@@ -166,7 +166,7 @@ impl Project {
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
 /// Each section of docs/definition.md that describes tables, and those tables.
-const SECTIONS: [(&str, &[&str]); 12] = [
+const SECTIONS: [(&str, &[&str]); 14] = [
     ("`[packages]`", &["[packages]"]),
     ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
     ("`[parameters.NAME]`", &["[parameters.a]"]),
@@ -177,6 +177,8 @@ const SECTIONS: [(&str, &[&str]); 12] = [
     ("`[[run]]`", &["[[run]]"]),
     ("`[[check]]`", &["[[check]]"]),
     ("`[health]`", &["[health]"]),
+    ("`[machine]`", &["[machine]"]),
+    ("`[boot]`", &["[boot]"]),
     ("`[values]`", &[]),
     ("Files and templates", &[]),
 ];

@@ -20,6 +20,10 @@ pub fn unavailable() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it takes root to make a private lab host".into());
     }
+    // Proxmox VE's containers include it, and Debian ships it apart from the program.
+    if !Path::new("/usr/share/lxc/config/debian.common.conf").exists() {
+        return Some("Debian's package lxc-templates is not installed".into());
+    }
     ["lxc-start", "lxc-usernsexec", "newuidmap", "ip", "zstd"]
         .into_iter()
         .find(|tool| !on_path(tool))

@@ -25,8 +25,13 @@ pub(super) const LINTS: &[Lint] = &[Lint {
 }];
 
 /// Files that contain keys which are no secret, by path up to a version of digits and dots: the known
-/// keys that GnuTLS tests its algorithms with (`lib/crypto-selftests-pk.c`).
-const FIXTURES: [&str; 1] = ["usr/lib/x86_64-linux-gnu/libgnutls.so."];
+/// keys that GnuTLS tests its algorithms with (`lib/crypto-selftests-pk.c`), and the examples in
+/// cloud-init's documentation.
+const FIXTURES: [&str; 3] = [
+    "usr/lib/x86_64-linux-gnu/libgnutls.so.",
+    "usr/share/doc/cloud-init/examples/cloud-config-ssh-keys.txt",
+    "usr/share/doc/cloud-init/examples/cloud-config.txt",
+];
 
 /// What is searched for.
 const MARK: &[u8] = b"PRIVATE KEY";

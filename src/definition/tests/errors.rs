@@ -7,6 +7,8 @@ const BASE: &str = "images/base/image.toml";
 const NODE: &str = "images/node/image.toml";
 const WEB: &str = "images/web/image.toml";
 const CAMPUS: &str = "overlays/campus/overlay.toml";
+const MACHINE: &str = "images/machine/image.toml";
+const KERNEL: &str = "images/kernel/image.toml";
 
 /// Compares the report of loading `files` with the snapshot `name`.
 fn refused(name: &str, files: &Files) {
@@ -266,4 +268,38 @@ fn plans_that_cannot_be_made() {
         reports.push('\n');
     }
     insta::assert_snapshot!("plan", reports);
+}
+
+#[test]
+fn machines_that_cannot_be() {
+    let machine = "[machine]\nboot = \"kernel\"\n";
+    let mut reports = String::new();
+    let mut refused = |files: Files| {
+        let error = files.load().err().expect("nothing is wrong");
+        reports.push_str(&report(&files, &error));
+        reports.push('\n');
+    };
+    let replaced = |old, new| Files::with_machine().replace(MACHINE, old, new);
+    refused(replaced("boot = \"kernel\"", "boot = \"kernle\""));
+    refused(replaced("boot = \"kernel\"", "boot = \"node\""));
+    refused(replaced("boot = \"kernel\"", "bot = \"kernel\""));
+    refused(replaced("summary", "role = true\nsummary"));
+    refused(Files::with_machine().replace(KERNEL, "command", "comand"));
+    refused(Files::with_machine().replace(KERNEL, "[\"/usr/lib/make\"]", "[]"));
+    let second = format!("summary = \"x\"\nversion = \"1\"\nextends = \"base\"\n{machine}");
+    refused(Files::with_machine().with("images/other/image.toml", &second));
+    refused(Files::with_machine().append(MACHINE, "[users.haproxy]\nuid = 300\n"));
+    let below = "[parameters.mode]\ntype = \"string\"\ndoc = \"x\"\ndefault = \"x\"\n";
+    refused(Files::with_machine().append(MACHINE, below));
+    insta::assert_snapshot!("machine", reports);
+}
+
+#[test]
+fn volumes_that_cannot_be_told_apart() {
+    let changes = [
+        ("", "[[state]]\npath = \"/var/lib/postgresql-17\"\ndoc = \"x\"\n"),
+        ("", "[[state]]\npath = \"/var/lib/x\"\nname = \"X\"\ndoc = \"x\"\n"),
+        ("", "[[state]]\npath = \"/a/x\"\ndoc = \"x\"\n[[state]]\npath = \"/b/x\"\ndoc = \"x\"\n"),
+    ];
+    all_refused("volume_names", WEB, &changes);
 }

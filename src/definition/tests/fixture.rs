@@ -116,6 +116,17 @@ impl Files {
             .with("overlays/campus/overlay.toml", CAMPUS)
     }
 
+    /// The same with what it takes to make disks: `machine` on `node`, and `kernel` to boot with.
+    pub(crate) fn with_machine() -> Self {
+        let machine = "summary = \"A virtual machine\"\nversion = \"1\"\nextends = \"node\"\n\
+                       [packages]\ninstall = [\"udev\"]\n[machine]\nboot = \"kernel\"\n";
+        let kernel = "summary = \"The kernel\"\nversion = \"1\"\nextends = \"base\"\n\
+                      [packages]\ninstall = [\"linux\"]\n[boot]\ncommand = [\"/usr/lib/make\"]\n";
+        Self::sound()
+            .with("images/machine/image.toml", machine)
+            .with("images/kernel/image.toml", kernel)
+    }
+
     /// The same with the file `path` holding `text`.
     pub(crate) fn with(self, path: &str, text: &str) -> Self {
         let path = self.root().join(path);

@@ -115,3 +115,28 @@ number = 7
     assert_eq!(project.plan("web", Some("lab")).unwrap().peers().count(), 3);
     assert_eq!(project.plan("web", Some("lab")).unwrap().site.unwrap().name.as_str(), "lab");
 }
+
+#[test]
+fn a_disk_is_the_role_with_the_machine_on_top_and_a_kernel_of_its_own() {
+    let project = Files::with_machine().load().unwrap();
+    let disk = project.disk_plan("web", Some("campus")).unwrap().unwrap();
+    let names =
+        |plan: &Plan| plan.layers.iter().map(|layer| layer.image.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&disk.machine), ["base", "node", "web", "machine"]);
+    assert_eq!((disk.machine.role.as_str(), disk.machine.version.as_str()), ("web", "1.2.0"));
+    assert_eq!(names(&disk.boot), ["base", "kernel"]);
+    assert_eq!(disk.boot_command.command, ["/usr/lib/make"]);
+    let role = project.plan("web", Some("campus")).unwrap();
+    assert_eq!(names(&role), ["base", "node", "web"]);
+    assert!(Files::sound().load().unwrap().disk_plan("web", Some("campus")).unwrap().is_none());
+}
+
+#[test]
+fn volumes_are_named_by_their_last_component() {
+    let states = "[[state]]\npath = \"/var/lib/mysql\"\ndoc = \"x\"\n\
+                  [[state]]\nname = \"logs\"\npath = \"/srv/mysql\"\ndoc = \"x\"\n";
+    let plan = Files::sound().append("images/web/image.toml", states).load().unwrap();
+    let plan = plan.plan("web", Some("campus")).unwrap();
+    let names: Vec<&str> = plan.states.iter().map(|state| state.name.as_str()).collect();
+    assert_eq!(names, ["mysql", "logs"]);
+}

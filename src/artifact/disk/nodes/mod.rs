@@ -93,7 +93,7 @@ pub fn nodes_of_layer<'a>(archive: &'a Archive, below: &Merged<'_>) -> Result<No
 /// [`Error::NoDirectory`].
 pub fn nodes_below<'a>(
     stack: &[&'a Archive],
-    merged: &'a Merged<'a>,
+    merged: &Merged<'_>,
     top: &Path,
 ) -> Result<Nodes<'a>, Error> {
     let directory = merged.get(top).filter(|found| found.entry.kind == Kind::Directory);
@@ -104,7 +104,7 @@ pub fn nodes_below<'a>(
     let mut promoted: HashMap<&Path, &Path> = HashMap::new();
     let wanted = |path: &Path| path.starts_with(top) || top.starts_with(path);
     for item in merged.entries().iter().filter(|item| wanted(&item.entry.path)) {
-        let mut entry: Cow<'a, Entry> = Cow::Borrowed(&item.entry);
+        let mut entry: Cow<'a, Entry> = Cow::Owned(item.entry.clone().into_owned());
         let mut content = item.content;
         if let Kind::Hardlink { target } = &item.entry.kind
             && !target.starts_with(top)
