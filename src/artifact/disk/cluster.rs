@@ -17,8 +17,8 @@ const BATCH: u64 = 16;
 /// Batches that may be on their way for each thread: what bounds the memory.
 const WINDOW: u64 = 4;
 
-/// A cluster whose compression saves less than this many bytes is kept as it is. It is then read without
-/// decompressing, and takes a host cluster for itself.
+/// A cluster whose compression saves less than this many bytes is kept as it is. It is then read
+/// without decompressing, and takes a host cluster for itself.
 const WORTHWHILE: usize = 4096;
 
 static ZEROS: [u8; CLUSTER as usize] = [0; CLUSTER as usize];
@@ -68,8 +68,9 @@ impl Packer {
     }
 }
 
-/// Packs all of `source`, as if zeros followed it up to a whole cluster, with up to `threads` threads, and
-/// hands the clusters to `consume` on this one, in order. With `hash`, the blocks of whole clusters are hashed on the way.
+/// Packs all of `source`, as if zeros followed it up to a whole cluster, with up to `threads`
+/// threads, and hands the clusters to `consume` on this one, in order. With `hash`, the blocks of
+/// whole clusters are hashed on the way.
 ///
 /// At most `threads` × 4 MiB are held at a time.
 pub(super) fn pack_all(

@@ -1,13 +1,13 @@
 //! GRUB for machines with a BIOS, made ready for its place on the disk.
 //!
-//! `grub-install` embeds GRUB by copying two files with a few numbers put in, which is done here in the same
-//! way (GRUB 2.12, `util/setup.c`, and `include/grub/i386/pc/boot.h` for the offsets).
+//! `grub-install` embeds GRUB by copying two files with a few numbers put in, which is done here in
+//! the same way (GRUB 2.12, `util/setup.c`, and `include/grub/i386/pc/boot.h` for the offsets).
 //!
-//! - `boot.img` is the boot sector. It loads one sector of the disk, the first of the core image, and is told
-//!   which; and it is told to trust no BIOS that passes a floppy drive as the boot drive, by two no-operations in
-//!   place of a jump.
-//! - `core.img` is the rest, in sectors that follow one another: the first one loads the others by a list of runs
-//!   that grows down from its end, here of one run.
+//! - `boot.img` is the boot sector. It loads one sector of the disk, the first of the core image,
+//!   and is told which; and it is told to trust no BIOS that passes a floppy drive as the boot
+//!   drive, by two no-operations in place of a jump.
+//! - `core.img` is the rest, in sectors that follow one another: the first one loads the others by
+//!   a list of runs that grows down from its end, here of one run.
 
 use super::Error;
 
@@ -18,7 +18,8 @@ const SECTOR: usize = 512;
 /// (`GRUB_BOOT_MACHINE_WINDOWS_NT_MAGIC`).
 pub(super) const BOOT_CODE: usize = 0x1b8;
 
-/// `GRUB_BOOT_MACHINE_KERNEL_SECTOR`, `GRUB_BOOT_MACHINE_BOOT_DRIVE` and `GRUB_BOOT_MACHINE_DRIVE_CHECK`.
+/// `GRUB_BOOT_MACHINE_KERNEL_SECTOR`, `GRUB_BOOT_MACHINE_BOOT_DRIVE` and
+/// `GRUB_BOOT_MACHINE_DRIVE_CHECK`.
 const KERNEL_SECTOR: usize = 0x5c;
 const BOOT_DRIVE: usize = 0x64;
 const DRIVE_CHECK: usize = 0x66;
@@ -26,17 +27,18 @@ const DRIVE_CHECK: usize = 0x66;
 /// The signature of a boot sector (`GRUB_BOOT_MACHINE_SIGNATURE`), at its end.
 const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 
-/// The first entry of the list of runs (`struct grub_pc_bios_boot_blocklist`): 64 bits for the first sector, 16
-/// for their number, 16 for the segment that they are loaded to.
+/// The first entry of the list of runs (`struct grub_pc_bios_boot_blocklist`): 64 bits for the
+/// first sector, 16 for their number, 16 for the segment that they are loaded to.
 const RUN_START: usize = SECTOR - 12;
 const RUN_LENGTH: usize = SECTOR - 4;
 const RUN_SEGMENT: usize = SECTOR - 2;
 
-/// `GRUB_BOOT_I386_PC_KERNEL_SEG` and one sector: where the second sector of the core image is loaded to.
+/// `GRUB_BOOT_I386_PC_KERNEL_SEG` and one sector: where the second sector of the core image is
+/// loaded to.
 const SEGMENT: u16 = 0x800 + (SECTOR >> 4) as u16;
 
-/// The most that fits in low memory: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) >> GRUB_DISK_SECTOR_BITS`
-/// sectors, the link address being 0x9000.
+/// The most that fits in low memory: `(0x78000 - GRUB_KERNEL_I386_PC_LINK_ADDR) >>
+/// GRUB_DISK_SECTOR_BITS` sectors, the link address being 0x9000.
 pub(super) const CORE_LIMIT: usize = 0x78000 - 0x9000;
 
 /// The code for the first sector of a disk that has the core image at `core_sector`.

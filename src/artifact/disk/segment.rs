@@ -2,16 +2,19 @@
 //!
 //! # Format, version 1
 //!
-//! 1. **Host clusters**, 64 KiB each: first the compressed clusters of the partition, one directly after the
-//!    other and padded with zeros at their end; then those that are kept as they are.
-//! 2. **The table**: for each cluster of the partition the entry that a qcow2 image's L2 table has for it, in the same
-//!    byte order, as if the host clusters began at byte 0 of the file. Zero is a cluster of zeros.
-//! 3. **A note**: JSON with what the disk has to know about the partition, so that it need not be read for it.
-//! 4. **The trailer** of 64 bytes: `imgbuild`, then three little-endian numbers of 64 bits, the bytes of host clusters, the
-//!    number of entries in the table and the bytes of the note; then the SHA-256 of table and note.
+//! 1. **Host clusters**, 64 KiB each: first the compressed clusters of the partition, one directly
+//!    after the other and padded with zeros at their end; then those that are kept as they are.
+//! 2. **The table**: for each cluster of the partition the entry that a qcow2 image's L2 table has
+//!    for it, in the same byte order, as if the host clusters began at byte 0 of the file. Zero is
+//!    a cluster of zeros.
+//! 3. **A note**: JSON with what the disk has to know about the partition, so that it need not be
+//!    read for it.
+//! 4. **The trailer** of 96 bytes: `imgbuild`, then three little-endian numbers of 64 bits, the
+//!    bytes of host clusters, the number of entries in the table and the bytes of the note; then
+//!    the SHA-256 of table and note.
 //!
-//! As host clusters only ever move by whole clusters, an entry for another place is the sum of this one and the
-//! place.
+//! As host clusters only ever move by whole clusters, an entry for another place is the sum of this
+//! one and the place.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -31,7 +34,7 @@ use crate::digest::{Digest, HashingWriter};
 /// Raised when the same key could come to mean other bytes.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
-const TRAILER: u64 = 64;
+const TRAILER: u64 = 96;
 const MAGIC: &[u8; 8] = b"imgbuild";
 
 /// Larger tables do not occur: their partition would exceed every limit.
@@ -73,7 +76,7 @@ impl Segment {
         }
         let mut bytes = vec![0; (trailer_start - size) as usize];
         file.read_exact_at(&mut bytes, size)?;
-        if digest_bytes(&Digest::of(&bytes)) != trailer[32..] {
+        if Digest::of(&bytes).to_string().as_bytes() != &trailer[32..] {
             return Err(invalid());
         }
         let note = bytes.split_off(table_size as usize);
@@ -102,8 +105,9 @@ pub(super) fn write<N: Serialize>(
     writer.finish(|number, cluster| source.read_at(number * CLUSTER, cluster), note)
 }
 
-/// Writes the segment of a partition that holds `source`, whole verity blocks, and the hash tree over it, which
-/// `note` is told about. Everything is read once, and again where it is kept as it is.
+/// Writes the segment of a partition that holds `source`, whole verity blocks, and the hash tree
+/// over it, which `note` is told about. Everything is read once, and again where it is kept as it
+/// is.
 pub(super) fn write_sealed<N: Serialize>(
     source: &dyn Source,
     uuid: Uuid,
@@ -212,7 +216,7 @@ impl<'a> Writer<'a> {
         };
         write().map_err(Error::Store)?;
         let (_, digest, _) = output.finish();
-        trailer.extend_from_slice(&digest_bytes(&digest));
+        trailer.extend_from_slice(digest.to_string().as_bytes());
         self.write(&trailer)?;
         self.output.flush().map_err(Error::Store)
     }
@@ -222,10 +226,4 @@ impl<'a> Writer<'a> {
         self.position += bytes.len() as u64;
         Ok(())
     }
-}
-
-fn digest_bytes(digest: &Digest) -> [u8; 32] {
-    let text = digest.to_string();
-    let byte = |index: usize| u8::from_str_radix(&text[2 * index..2 * index + 2], 16);
-    std::array::from_fn(|index| byte(index).expect("a digest is hexadecimal digits"))
 }

@@ -28,7 +28,8 @@ impl Sparse {
         self.chunks.iter().map(|(number, bytes)| (*number, &**bytes))
     }
 
-    /// How many bytes can be read or written at once here, up to `wanted`: within the disk and a chunk.
+    /// How many bytes can be read or written at once here, up to `wanted`: within the disk and a
+    /// chunk.
     fn step(&self, wanted: usize) -> (u64, usize, usize) {
         let (chunk, offset) = (self.position / CHUNK as u64, self.position as usize % CHUNK);
         let left = self.size.saturating_sub(self.position);

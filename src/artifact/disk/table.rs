@@ -1,5 +1,5 @@
-//! The partition table: GPT (UEFI specification 2.10, chapter 5), primary and backup, behind a protective MBR with
-//! GRUB's boot code.
+//! The partition table: GPT (UEFI specification 2.10, chapter 5), primary and backup, behind a
+//! protective MBR with GRUB's boot code.
 
 use std::io;
 

@@ -2,12 +2,12 @@
 //!
 //! # Format
 //!
-//! dm-verity (Linux `Documentation/admin-guide/device-mapper/verity.rst`) of version 1, SHA-256, data and
-//! hash blocks of 4 KiB, without salt. After the data come
+//! dm-verity (Linux `Documentation/admin-guide/device-mapper/verity.rst`) of version 1, SHA-256,
+//! data and hash blocks of 4 KiB, without salt. After the data come
 //! 1. a block that begins with cryptsetup's superblock (`lib/verity/verity.c`, `struct verity_sb`);
 //! 2. the hash tree, root first and the level above the data last (`drivers/md/dm-verity-target.c`,
-//!    `hash_level_block`): 128 hashes a block, the last block of a level padded with zeros. A hash in
-//!    one level is that of a block of the next.
+//!    `hash_level_block`): 128 hashes a block, the last block of a level padded with zeros. A hash
+//!    in one level is that of a block of the next.
 //!
 //! The root hash is that of the one block of the first level, or of the data if that is one block.
 

@@ -1,6 +1,7 @@
 //! The volumes that firmware and loader read: [FAT](super::fat) file systems.
 //!
-//! Their bytes depend on nothing but their files: these are in path order, and the serial number is made of them.
+//! Their bytes depend on nothing but their files: these are in path order, and the serial number is
+//! made of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,9 @@ pub(super) struct Geometry {
     cluster: u64,
 }
 
-/// The EFI system partition. The UEFI specification (2.10, section 13.3) wants FAT32 of it, which takes at least
-/// 65,525 clusters (Microsoft's "FAT: General Overview of On-Disk Format", "FAT Type Determination"): of 1 KiB.
+/// The EFI system partition. The UEFI specification (2.10, section 13.3) wants FAT32 of it, which
+/// takes at least 65,525 clusters (Microsoft's "FAT: General Overview of On-Disk Format", "FAT Type
+/// Determination"): of 1 KiB.
 pub(super) const ESP: Geometry = Geometry {
     name: "boot",
     size: 128 << 20,
@@ -109,7 +111,8 @@ fn sorted(files: &[(PathBuf, Vec<u8>)]) -> Result<Vec<(&Path, &[u8])>, Error> {
 fn check(path: &Path) -> Result<(), NameRule> {
     let text = path.to_str().ok_or(NameRule::Character)?;
     for name in text.split('/') {
-        // What long names may have ("FAT32 File System Specification", "Long directory entries"), of ASCII.
+        // What long names may have ("FAT32 File System Specification", "Long directory entries"),
+        // of ASCII.
         let allowed = |letter: char| {
             letter.is_ascii_alphanumeric() || " $%'-_@~`!(){}^#&.+,;=[]".contains(letter)
         };

@@ -32,7 +32,8 @@ impl<'a> Directory<'a> {
         (blocks.len() as u64).saturating_sub(1) * BLOCK + last as u64
     }
 
-    /// The content, once it is known where inodes are. Every block but the last is padded with zeros.
+    /// The content, once it is known where inodes are. Every block but the last is padded with
+    /// zeros.
     pub fn encode(&self, nid_of: impl Fn(usize) -> u64) -> Vec<u8> {
         let mut content = Vec::new();
         let blocks = self.blocks();

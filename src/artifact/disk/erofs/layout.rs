@@ -14,8 +14,9 @@ use crate::layer::entry::{Entry, Kind};
 /// Raised when the same nodes come to mean other bytes.
 pub(in crate::artifact::disk) const FORMAT_VERSION: u64 = 1;
 
-/// What exceeds a file's whole blocks is inline if it is at most this long: it saves most of a block, and the rest of
-/// a larger one would do so at the price of inodes lying far apart.
+/// What exceeds a file's whole blocks is inline if it is at most this long, which saves most of a
+/// block: 4.4 % of the blocks of a Debian tree, though next to nothing once they are compressed. With
+/// any rest inline it would be 1.5 % more, and inodes would lie far apart.
 const INLINE_LIMIT: u64 = 1024;
 
 /// Names are at most this long (`EROFS_NAME_LEN`).
@@ -191,8 +192,8 @@ fn inode<'n, 'a>(node: &'n Node<'a>) -> Result<Planned<'n, 'a>, Error> {
     Ok(Planned { entry, attributes, links, size, body, offset, inline, start_block })
 }
 
-/// Gives `inode` the first place from `cursor` on where nothing of it is cut by a block boundary that must not
-/// be, and returns where it ends.
+/// Gives `inode` the first place from `cursor` on where nothing of it is cut by a block boundary
+/// that must not be, and returns where it ends.
 fn place(inode: &mut Planned<'_, '_>, cursor: u64) -> u64 {
     let head = inode.head();
     let rest = inode.size % BLOCK;
@@ -200,8 +201,8 @@ fn place(inode: &mut Planned<'_, '_>, cursor: u64) -> u64 {
     let here = cursor.next_multiple_of(SLOT);
     let candidates = [here, here.next_multiple_of(BLOCK)];
     let whole = |offset: u64| offset % BLOCK + INODE_SIZE <= BLOCK;
-    // Attributes may cross a boundary. What is inline begins in the block where they, or the inode, end: Linux's
-    // `erofs_fill_symlink` does not expect it at the beginning of the next.
+    // Attributes may cross a boundary. What is inline begins in the block where they, or the inode,
+    // end: Linux's `erofs_fill_symlink` does not expect it at the beginning of the next.
     let inline = |offset: u64| {
         let end = offset + head;
         whole(offset) && (end - 1) / BLOCK == (end + rest - 1) / BLOCK

@@ -2,18 +2,19 @@
 //!
 //! # Format
 //!
-//! The on-disk format is that of Linux 5.4 and later (`fs/erofs/erofs_fs.h`, and
-//! `Documentation/filesystems/erofs.rst`), in its plainest form: blocks of 4 KiB, nothing compressed
-//! (the disk image is), no chunks, no shared attributes, no extra devices. Numbers are little-endian.
-//! In this order, each part at a block boundary:
+//! The on-disk format is that of Linux (`fs/erofs/erofs_fs.h` and
+//! `Documentation/filesystems/erofs.rst`), in its plainest form: blocks of 4 KiB, nothing
+//! compressed (the disk image is), no chunks, no shared attributes, no extra devices. Numbers are
+//! little-endian. In this order, each part at a block boundary:
 //!
-//! 1. **Block 0** holds the superblock at byte 1024 and is zero otherwise. Its checksum is a CRC-32C of
-//!    bytes 1024 to 4095 (`erofs_superblock_csum_verify`).
-//! 2. **Inodes**, from block 1 on, in path order: one for every path but further hard links. Each begins
-//!    at a multiple of 32, its *nid* being its offset divided by 32, and is of the extended kind of 64 bytes, which alone
-//!    has a modification time. Extended attributes follow it, and then whatever is inline: what
-//!    exceeds whole blocks of a small file, of a directory or of a link's target. Inline content never
-//!    crosses a block boundary, nor do the 64 bytes of the inode.
+//! 1. **Block 0** holds the superblock at byte 1024 and is zero otherwise. Its checksum is a
+//!    CRC-32C of bytes 1024 to 4095 (`erofs_superblock_csum_verify`).
+//! 2. **Inodes**, from block 1 on, in path order: one for every path but further hard links. Each
+//!    begins at a multiple of 32, its *nid* being its offset divided by 32, and is of the extended
+//!    kind of 64 bytes, which alone has a modification time. Extended attributes follow it, and
+//!    then whatever is inline: what exceeds whole blocks of a small file, of a directory or of a
+//!    link's target. Inline content never crosses a block boundary, nor do the 64 bytes of the
+//!    inode.
 //! 3. **Whole blocks of directories**, in path order.
 //! 4. **Whole blocks of files**, in path order.
 //!
@@ -21,8 +22,9 @@
 //! read without having written it.
 //!
 //! A directory's block begins with its entries of 12 bytes, then their names, in ascending order of
-//! their bytes throughout; `.` and `..` are among them. A removal (*whiteout*) of overlayfs is a character device
-//! 0:0 (`Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque directories").
+//! their bytes throughout; `.` and `..` are among them. A removal (*whiteout*) of overlayfs is a
+//! character device 0:0 (`Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque
+//! directories").
 //!
 //! The UUID is made of all metadata, the build time is the newest modification time.
 
@@ -148,8 +150,8 @@ enum Content<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// The file system that holds `nodes`, which are in path order with the root first. Contents are
-    /// not read yet.
+    /// The file system that holds `nodes`, which are in path order with the root first. Contents
+    /// are not read yet.
     ///
     /// # Errors
     /// See [`Error`].

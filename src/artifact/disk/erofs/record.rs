@@ -12,8 +12,8 @@ pub(super) const SUPERBLOCK_OFFSET: usize = 1024;
 /// `EROFS_SUPER_MAGIC_V1`.
 pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
 
-/// `EROFS_FEATURE_COMPAT_SB_CHKSUM` and `EROFS_FEATURE_COMPAT_MTIME`: the checksum is there, and times are
-/// modification times.
+/// `EROFS_FEATURE_COMPAT_SB_CHKSUM` and `EROFS_FEATURE_COMPAT_MTIME`: the checksum is there, and
+/// times are modification times.
 const COMPATIBLE_FEATURES: u32 = 1 | 2;
 
 /// Bytes of an extended inode (`struct erofs_inode_extended`).
@@ -83,8 +83,8 @@ pub(super) struct Inode<'a> {
 impl Inode<'_> {
     /// The inode and its attributes.
     pub fn encode(&self) -> Vec<u8> {
-        // `i_format`: bit 0 is the extended version, bits 1 to 3 the layout: EROFS_INODE_FLAT_PLAIN is 0,
-        // EROFS_INODE_FLAT_INLINE 2.
+        // `i_format`: bit 0 is the extended version, bits 1 to 3 the layout: EROFS_INODE_FLAT_PLAIN
+        // is 0, EROFS_INODE_FLAT_INLINE 2.
         let format: u16 = if self.inline { 1 | 2 << 1 } else { 1 };
         let attribute_count = match self.attributes.len() {
             0 => 0,

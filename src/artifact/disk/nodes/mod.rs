@@ -85,8 +85,9 @@ pub fn nodes_of_layer<'a>(archive: &'a Archive, below: &Merged<'_>) -> Result<No
     Ok(Nodes { nodes, key: key.finish() })
 }
 
-/// The file system of everything at and below the directory `top` of the tree that `stack` makes, with the directories
-/// it lies in. A hard link whose file is elsewhere becomes a file, and others of the same file links to it.
+/// The file system of everything at and below the directory `top` of the tree that `stack` makes,
+/// with the directories it lies in. A hard link whose file is elsewhere becomes a file, and others
+/// of the same file links to it.
 ///
 /// # Errors
 /// [`Error::NoDirectory`].
@@ -144,11 +145,12 @@ pub struct BootFiles {
 }
 
 impl BootFiles {
-    /// The files that the command of the boot image left below `/boot/imgbuild/` of the tree that `stack` makes:
-    /// `boot.img`, `core.img`, and everything below `esp/`.
+    /// The files that the command of the boot image left below `/boot/imgbuild/` of the tree that
+    /// `stack` makes: `boot.img`, `core.img`, and everything below `esp/`.
     ///
     /// # Errors
-    /// [`Error::NoBootFile`] for the first two; the others are checked when they are used. [`Error::Read`].
+    /// [`Error::NoBootFile`] for the first two; the others are checked when they are used.
+    /// [`Error::Read`].
     pub fn read(stack: &[&Archive], merged: &Merged<'_>) -> Result<Self, Error> {
         let content = |item: &MergedEntry<'_>| {
             let missing = || Error::NoBootFile(item.entry.path.clone());

@@ -1,4 +1,5 @@
-//! What goes into the file systems of layers, and that overlayfs makes the same tree of them as [`Merged`].
+//! What goes into the file systems of layers, and that overlayfs makes the same tree of them as
+//! [`Merged`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

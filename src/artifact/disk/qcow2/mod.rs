@@ -2,17 +2,21 @@
 //!
 //! # Format
 //!
-//! Version 3, clusters of 64 KiB, no backing file, no snapshots, reference counts of 16 bits. Numbers are big-endian.
-//! Compressed clusters are zstd frames (incompatible feature bit 3, compression type 1), which QEMU
-//! reads since 5.1; clusters of zeros are not allocated. In this order, everything in whole clusters:
-//! header, L1 table, L2 tables for the parts of the disk that have any content, reference count table, reference count
-//! blocks, then the host clusters of all segments.
+//! Version 3, clusters of 64 KiB, no backing file, no snapshots, reference counts of 16 bits.
+//! Numbers are big-endian. Compressed clusters are zstd frames (incompatible feature bit 3,
+//! compression type 1), which QEMU reads since 5.1; clusters of zeros are not allocated. In this
+//! order, everything in whole clusters: header, L1 table, L2 tables for the parts of the disk that
+//! have any content, reference count table, reference count blocks, then the host clusters of all
+//! segments.
 //!
-//! - A **standard entry** of an L2 table is the offset of the host cluster, with bit 63 because nothing else refers to it.
-//! - A **compressed entry** has bit 62, in bits 54 to 61 the number of sectors of 512 bytes that the data touch beyond the one
-//!   they begin in, and below the offset in bytes. Its data may begin and end anywhere in a cluster.
-//! - The **reference count** of a cluster is the number of tables and entries that touch it: for compressed ones all the sectors
-//!   that the entry names, as `check_refcounts_l2` in QEMU counts them.
+//! - A **standard entry** of an L2 table is the offset of the host cluster, with bit 63 because
+//!   nothing else refers to it.
+//! - A **compressed entry** has bit 62, in bits 54 to 61 the number of sectors of 512 bytes that
+//!   the data touch beyond the one they begin in, and below the offset in bytes. Its data may begin
+//!   and end anywhere in a cluster.
+//! - The **reference count** of a cluster is the number of tables and entries that touch it: for
+//!   compressed ones all the sectors that the entry names, as `check_refcounts_l2` in QEMU counts
+//!   them.
 
 #[cfg(test)]
 pub(super) mod reader;

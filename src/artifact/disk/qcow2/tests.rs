@@ -159,7 +159,7 @@ fn damaged_segments_are_noticed() {
     for cut in [0, 10, end - 1, end - 100] {
         assert!(!opens(&bytes[..cut]), "{cut}");
     }
-    for place in end - 64 - 6 - 16..end {
+    for place in end - 96 - 6 - 16..end {
         bytes[place] ^= 1;
         assert!(!opens(&bytes), "{place}");
         bytes[place] ^= 1;
