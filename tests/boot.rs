@@ -8,9 +8,9 @@
 
 mod support;
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::env;
 
 use imgbuild::artifact::name::Format;
 use support::images;
