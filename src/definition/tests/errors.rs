@@ -275,7 +275,7 @@ fn machines_that_cannot_be() {
     let machine = "[machine]\nboot = \"kernel\"\n";
     let mut reports = String::new();
     let mut refused = |files: Files| {
-        let error = files.load().err().expect("nothing is wrong");
+        let error = files.load().expect_err("nothing is wrong");
         reports.push_str(&report(&files, &error));
         reports.push('\n');
     };
