@@ -86,8 +86,6 @@ impl Builder<'_> {
             Error::Disk(disk::Error::Write(source)) => cannot("write to", directory, source),
             other => other,
         })?;
-        // Publishing waits for the disk; most of that is done while the daemons are still checking.
-        file.file().sync_data().map_err(|source| cannot("write to", directory, source))?;
         step.finish(format!(
             "{} partitions compressed, {} reused",
             assembled.segments_compressed, assembled.segments_reused

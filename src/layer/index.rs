@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::archive::{Index, IndexedEntry};
 use super::entry::{Entry, Kind};
+use super::order;
 
 #[cfg(test)]
 mod tests;
@@ -119,7 +120,7 @@ impl<'a> Merged<'a> {
 
     /// What is at exactly `path`, following no symbolic link.
     pub fn get(&self, path: &Path) -> Option<&MergedEntry<'a>> {
-        let position = self.entries.binary_search_by(|item| item.entry.path.as_path().cmp(path));
+        let position = self.entries.binary_search_by(|item| order::compare(&item.entry.path, path));
         Some(&self.entries[position.ok()?])
     }
 
@@ -243,7 +244,7 @@ fn lay_over<'a>(lower: Vec<Item<'a>>, number: usize, upper: &'a [IndexedEntry]) 
     let mut lower = lower.into_iter().peekable();
     for (position, member) in upper.iter().enumerate() {
         let path = member.entry.path.as_path();
-        while let Some(item) = lower.next_if(|item| item.path() < path) {
+        while let Some(item) = lower.next_if(|item| order::compare(item.path(), path).is_lt()) {
             result.push(item);
         }
         let replaced = lower.next_if(|item| item.path() == path);
@@ -254,7 +255,7 @@ fn lay_over<'a>(lower: Vec<Item<'a>>, number: usize, upper: &'a [IndexedEntry]) 
                 place = directory.place;
             }
         } else {
-            while lower.next_if(|item| item.path().starts_with(path)).is_some() {}
+            while lower.next_if(|item| order::is_within(item.path(), path)).is_some() {}
         }
         if member.entry.kind != Kind::Whiteout {
             result.push(Item { member, topmost, place });
@@ -270,10 +271,10 @@ fn check_parents(items: &[Item<'_>]) -> Result<(), Error> {
     let mut directories: Vec<&Path> = Vec::new();
     for item in items {
         let path = item.path();
-        while directories.last().is_some_and(|directory| !path.starts_with(directory)) {
+        while directories.last().is_some_and(|directory| !order::is_within(path, directory)) {
             directories.pop();
         }
-        if path.parent() != directories.last().copied() {
+        if order::parent(path) != directories.last().copied() {
             return Err(Error::NoParent { layer: item.topmost.layer, path: path.to_owned() });
         }
         if item.is_directory() {

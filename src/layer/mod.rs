@@ -7,6 +7,7 @@ pub mod failure;
 pub mod index;
 pub mod lay;
 pub mod normalise;
+pub mod order;
 pub mod request;
 mod script;
 pub mod tree;

@@ -67,7 +67,7 @@ pub struct Partition {
 /// and kept in it. `progress` is called with the number of bytes as they come to be in the output.
 ///
 /// Needs about 5 MiB of memory per thread, 1/128 of the largest layer that is new, and all of the
-/// boot files if they are. The output is not synced.
+/// boot files if they are. The output has reached the disk when this returns.
 ///
 /// # Errors
 /// See [`Error`]. What is in `output` then is worthless.
@@ -200,9 +200,12 @@ fn write(
 ) -> Result<(Digest, u64), Error> {
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
+        let (written, to_sync) = mpsc::channel();
         let first = &beginning;
         let digest = scope.spawn(move || digest_of(first, receiver));
         output.write_all(&beginning).map_err(Error::Write)?;
+        let mut output: &File = output;
+        let synced = scope.spawn(move || sync(output, to_sync));
         let mut total = beginning.len() as u64;
         progress(total);
         for (file, size) in files {
@@ -210,18 +213,31 @@ fn write(
             // here, or shares the blocks where the file system can.
             let mut file: &File = file;
             io::Seek::rewind(&mut file).map_err(Error::Store)?;
-            let copied = io::copy(&mut file.take(*size), output).map_err(Error::Write)?;
+            let copied = io::copy(&mut file.take(*size), &mut output).map_err(Error::Write)?;
             if copied != *size {
                 return Err(Error::Store(io::ErrorKind::UnexpectedEof.into()));
             }
             total += size;
             progress(*size);
+            // Who does not listen has failed, and says so itself.
             let _ = sender.send((file, *size));
+            let _ = written.send(());
         }
-        drop(sender);
+        drop((sender, written));
+        synced.join().expect("syncing does not panic").map_err(Error::Write)?;
         let digest = digest.join().expect("hashing does not panic").map_err(Error::Store)?;
         Ok((digest, total))
     })
+}
+
+/// Has what was written reach the disk, each time that there is more. Started early, it costs no time of its
+/// own: the disk is slower than the rest, and would otherwise be idle until the end.
+fn sync(output: &File, written: mpsc::Receiver<()>) -> io::Result<()> {
+    while written.recv().is_ok() {
+        while written.try_recv().is_ok() {}
+        output.sync_data()?;
+    }
+    output.sync_data()
 }
 
 /// Hashes `beginning` and then that many bytes of each file, as they arrive.

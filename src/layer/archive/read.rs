@@ -10,6 +10,7 @@ use super::rules::Sequence;
 use super::{BLOCK, Defect, END_OF_ARCHIVE, Error, padded};
 use crate::digest::Digest;
 use crate::layer::entry::{Entry, Kind};
+use crate::layer::order;
 
 /// A layer archive that lies in a file, with its index.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Index {
 
     /// The position in [`Index::entries`] of `path`.
     pub fn position(&self, path: &Path) -> Option<usize> {
-        self.entries.binary_search_by(|member| member.entry.path.as_path().cmp(path)).ok()
+        self.entries.binary_search_by(|member| order::compare(&member.entry.path, path)).ok()
     }
 
     /// The member called `path`.

@@ -1,10 +1,12 @@
 //! What an entry and a sequence of entries must satisfy, for the writer and the reader alike.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::capability::normalise_capability;
 use crate::layer::entry::{Entry, Kind};
+use crate::layer::order;
 
 /// What the name of a whiteout begins with (OCI image specification, `layer.md`, "Whiteouts").
 pub const WHITEOUT_PREFIX: &str = ".wh.";
@@ -92,7 +94,8 @@ impl Attributes {
 #[derive(Default)]
 pub(super) struct Sequence {
     previous: Option<(PathBuf, bool)>,
-    files: HashMap<PathBuf, Attributes>,
+    /// By path; `OsString` hashes faster than `PathBuf`.
+    files: HashMap<OsString, Attributes>,
 }
 
 impl Sequence {
@@ -106,7 +109,7 @@ impl Sequence {
         }
         match &entry.kind {
             Kind::File { .. } => {
-                self.files.insert(entry.path.clone(), Attributes::of(entry));
+                self.files.insert(entry.path.clone().into(), Attributes::of(entry));
             }
             Kind::Symlink { target } => check_target(target)?,
             Kind::Hardlink { target } => self.check_hard_link(entry, target)?,
@@ -121,19 +124,22 @@ impl Sequence {
             return Err(Rule::Root);
         }
         let Some((previous, is_directory)) = &self.previous else { return Ok(()) };
-        if entry.path <= *previous {
+        if order::compare(&entry.path, previous).is_le() {
             return Err(Rule::Order(previous.clone()));
         }
         // In path order whatever lies below a path comes directly after it, so looking at the one
         // before is enough.
-        if !is_directory && entry.path.starts_with(previous) {
+        if !is_directory && order::is_within(&entry.path, previous) {
             return Err(Rule::Parent(previous.clone()));
         }
         Ok(())
     }
 
     fn check_hard_link(&self, entry: &Entry, target: &Path) -> Result<(), Rule> {
-        let file = self.files.get(target).ok_or_else(|| Rule::LinkTarget(target.to_owned()))?;
+        let file = self
+            .files
+            .get(target.as_os_str())
+            .ok_or_else(|| Rule::LinkTarget(target.to_owned()))?;
         let link = Attributes::of(entry);
         let same = (link.mode, link.uid, link.gid, link.mtime)
             == (file.mode, file.uid, file.gid, file.mtime);

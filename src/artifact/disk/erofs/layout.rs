@@ -10,6 +10,7 @@ use super::{BLOCK, Error, Extent, Image, Node};
 use crate::artifact::disk::uuid::Uuid;
 use crate::digest::Hasher;
 use crate::layer::entry::{Entry, Kind};
+use crate::layer::order;
 
 /// Raised when the same nodes come to mean other bytes.
 pub(in crate::artifact::disk) const FORMAT_VERSION: u64 = 1;
@@ -103,11 +104,11 @@ fn plan<'n, 'a>(nodes: &'n [Node<'a>]) -> Result<Vec<Planned<'n, 'a>>, Error> {
         let path = entry.path.as_path();
         check_order(entry, previous)?;
         previous = Some(path);
-        while directories.last().is_some_and(|(directory, _)| !path.starts_with(directory)) {
+        while directories.last().is_some_and(|(directory, _)| !order::is_within(path, directory)) {
             directories.pop();
         }
         let parent = directories.last().copied();
-        if path.parent() != parent.map(|(directory, _)| directory) {
+        if order::parent(path) != parent.map(|(directory, _)| directory) {
             return Err(Error::NoParent(path.to_owned()));
         }
         let number = match &entry.kind {

@@ -14,6 +14,7 @@ use crate::digest::{Digest, Hasher};
 use crate::layer::archive::{Archive, encode_member};
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::index::{self, Content, Merged, MergedEntry};
+use crate::layer::order;
 
 /// Raised when the same key could come to mean other nodes.
 const KEY_VERSION: u64 = 1;
@@ -52,7 +53,7 @@ pub fn nodes_of_layer<'a>(archive: &'a Archive, below: &Merged<'_>) -> Result<No
             key.field(path.as_os_str().as_encoded_bytes());
             continue;
         }
-        while directories.last().is_some_and(|directory| !path.starts_with(directory)) {
+        while directories.last().is_some_and(|directory| !order::is_within(path, directory)) {
             directories.pop();
         }
         let missing = path.ancestors().skip(usize::from(member.is_some()));
