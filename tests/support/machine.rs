@@ -26,7 +26,9 @@ pub fn packages() -> [Package; 2] {
     let text = "a driver\n".repeat(20_000);
     let kernel = Package::new("linux", "6.12")
         .file("usr/lib/modules/6.12/kernel/one.ko", &text)
-        .file("usr/share/linux/vmlinuz", &"kernel\n".repeat(50_000));
+        .file("usr/share/linux/vmlinuz", &"kernel\n".repeat(50_000))
+        // As the trigger of tiny-initramfs: never twice the same.
+        .script("postinst", "mkdir -p /boot; date +%s.%N > /boot/initrd.img-6.12");
     let devices = Package::new("devices", "1.0")
         .file("usr/lib/devices/rules", "rules\n")
         .script("postinst", "echo devices >> /etc/devices");
