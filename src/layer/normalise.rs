@@ -142,7 +142,8 @@ mod tests {
             "boot/initrd.img-6.12",
             "run/lock/x",
         ];
-        let kept = ["etc/ssh/sshd_config", "etc/passwd", "var/lib/dpkg/status", "boot/vmlinuz-6.12"];
+        let kept =
+            ["etc/ssh/sshd_config", "etc/passwd", "var/lib/dpkg/status", "boot/vmlinuz-6.12"];
         for path in gone.iter().chain(&kept) {
             fs::create_dir_all(at(path).parent().unwrap()).unwrap();
             fs::write(at(path), "x").unwrap();
