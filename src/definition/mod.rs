@@ -22,6 +22,7 @@ mod parameter;
 mod place;
 mod plan;
 mod project;
+mod secret;
 pub mod site;
 mod stack;
 mod suggest;
@@ -37,8 +38,8 @@ pub use image::{
     User,
 };
 pub use name::{
-    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
-    PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
+    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode,
+    Network, PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
