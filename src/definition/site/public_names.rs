@@ -34,7 +34,7 @@ fn check_name(
     let host = host_of(text);
     let site = &view.site.name;
     if host.parse::<Hostname>().is_err() {
-        let message = format!("{whose} is {text:?}, and this is an address or no name at all");
+        let message = format!("{whose} is {text:?}, and that has no host name");
         let help = format!(
             "use the name that name servers give for a virtual address of `{image}`: browsers must not \
              notice which node answers"
