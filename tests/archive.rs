@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use imgbuild::debian::openpgp::Keyring;
 use imgbuild::debian::packages::Universe;
-use imgbuild::debian::repository::Transport as _;
+use imgbuild::debian::repository::{Certificates, Transport as _};
 use support::{DEBIAN, Network, SECURITY, repository};
 
 const SUITES: [(&str, &str); 3] =

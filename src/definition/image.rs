@@ -5,13 +5,15 @@ use std::path::Path;
 
 use super::debian::{Debian, Repository, more_repositories};
 use super::document::{Entries, Item, Table, parse};
+use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Problem, Result};
 use super::name::{
-    AbsolutePath, Account, ImageName, Mode, PackageName, ParameterName, UnitName, Version,
-    VolumeName, is_account,
+    AbsolutePath, Account, EndpointName, ImageName, Mode, PackageName, ParameterName, UnitName,
+    Version, VolumeName, is_account,
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
+use super::swap::{Cluster, Swap};
 
 /// A definition as its file says it, every name and value checked as far as the file alone allows.
 #[derive(Clone, Debug)]
@@ -54,6 +56,14 @@ pub struct Image {
     pub checks: Vec<Check>,
     /// How to ask a running guest whether it is well.
     pub health: Health,
+    /// What others connect to.
+    pub endpoints: BTreeMap<EndpointName, Endpoint>,
+    /// What it connects to.
+    pub connections: Vec<Connection>,
+    /// What it demands of its nodes at a site.
+    pub cluster: Option<Cluster>,
+    /// How one of its nodes is replaced.
+    pub swap: Option<Swap>,
     /// What makes it the boot image of disks, if it is one.
     pub boot: Option<Boot>,
     /// What makes it the part that only virtual machines have, if it is that.
@@ -208,7 +218,7 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 24] = [
     "summary",
     "version",
     "extends",
@@ -227,6 +237,10 @@ const KEYS: [&str; 20] = [
     "run",
     "check",
     "health",
+    "endpoints",
+    "connections",
+    "cluster",
+    "swap",
     "boot",
     "machine",
 ];
@@ -282,6 +296,10 @@ impl Image {
             runs: table.list("run", run)?,
             checks: table.list("check", check)?,
             health: table.optional("health", health)?.unwrap_or_default(),
+            endpoints: table.map("endpoints", |_, place, item| Endpoint::read(place, item))?,
+            connections: table.list("connections", Connection::read)?,
+            cluster: table.optional("cluster", Cluster::read)?,
+            swap: table.optional("swap", Swap::read)?,
             boot: table.optional("boot", boot)?,
             machine: table.optional("machine", machine)?,
             place: file.place.clone(),
@@ -461,7 +479,7 @@ fn machine(item: &Item) -> Result<Machine> {
 
 /// A program and its arguments. There is no shell, so none of them means anything special; a NUL
 /// cannot be passed to execve(2).
-fn argv(item: &Item) -> Result<Vec<String>> {
+pub(super) fn argv(item: &Item) -> Result<Vec<String>> {
     let words = item.each(|word| match word.string()? {
         text if text.contains('\0') => Err(word.unexpected("text without a NUL")),
         text => Ok(text.to_owned()),

@@ -64,6 +64,15 @@ impl Place {
     }
 }
 
+/// Places are the same if they are the same bytes of files of the same name.
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.file() == other.file() && self.span == other.span
+    }
+}
+
+impl Eq for Place {}
+
 impl fmt::Debug for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{self}")

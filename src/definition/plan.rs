@@ -6,10 +6,11 @@ use super::account::{Accounts, accounts};
 use super::debian::Debian;
 use super::error::{Error, Problem, Result};
 use super::image::{Check, Health, Image, Packages, Run, Secret, State, without_debian};
-use super::name::{ImageName, ParameterName, SiteName, UnitName, Version};
+use super::name::{ImageName, ParameterName, UnitName, Version};
 use super::overlay::{Node, Overlay};
 use super::parameter::Parameter;
 use super::project::{Project, known};
+use super::site::{OpenEndpoint, Site, open};
 use super::stack::{Setting, declaration};
 
 /// Everything that decides what a role becomes, before packages are resolved.
@@ -37,6 +38,8 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// The health commands; those of a later definition replace those of an earlier one.
     pub health: Health,
+    /// The endpoints of the stack, by name, and who may connect to them.
+    pub endpoints: Vec<OpenEndpoint>,
 }
 
 /// What a role is as a virtual machine's disk.
@@ -63,17 +66,6 @@ pub struct Layer {
     pub runs: Vec<Run>,
     /// The units it masks.
     pub masks: Vec<UnitName>,
-}
-
-/// A site as templates see it.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// Its name.
-    pub name: SiteName,
-    /// What it is, in one line.
-    pub summary: String,
-    /// Its nodes.
-    pub nodes: Vec<Node>,
 }
 
 impl Plan {
@@ -139,18 +131,21 @@ impl Project {
         let debian = stack.first().and_then(|root| root.debian.clone());
         let mut debian = debian.ok_or_else(|| without_debian(&image.place))?;
         debian.repositories.extend(stack.iter().flat_map(|image| image.repositories.clone()));
+        let site = site.map(|site| self.site_of(site)).transpose()?;
+        let values = self.values(stack, &overlays)?;
         Ok(Plan {
             role: image.name.clone(),
             version: image.version.clone(),
             summary: image.summary.clone(),
-            site: site.map(|site| self.site_of(site)).transpose()?,
             debian,
             layers: stack
                 .iter()
                 .zip(accounts)
                 .map(|(image, accounts)| layer(image, accounts))
                 .collect(),
-            values: self.values(stack, &overlays)?,
+            endpoints: open(self, stack, &values, site.as_ref())?,
+            site,
+            values,
             secrets: stack.iter().flat_map(|image| image.secrets.clone()).collect(),
             states: stack.iter().flat_map(|image| image.states.clone()).collect(),
             checks: stack.iter().flat_map(|image| image.checks.clone()).collect(),
@@ -158,16 +153,11 @@ impl Project {
         })
     }
 
-    fn site_of(&self, name: &str) -> Result<Site> {
-        let overlay = self.site(name)?;
-        Ok(Site {
-            name: overlay.name.clone(),
-            summary: overlay.summary.clone(),
-            nodes: self.nodes(name)?.to_vec(),
-        })
+    pub(super) fn site_of(&self, name: &str) -> Result<Site> {
+        Ok(Site::new(self.site(name)?, &self.overlays(name)?, self.nodes(name)?))
     }
 
-    fn values(
+    pub(super) fn values(
         &self,
         stack: &[&Image],
         overlays: &[&Overlay],

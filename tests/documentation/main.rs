@@ -3,6 +3,7 @@
 
 mod help;
 mod markdown;
+mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
