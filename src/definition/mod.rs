@@ -37,8 +37,8 @@ pub use image::{
     User,
 };
 pub use name::{
-    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
-    PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
+    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode,
+    Network, PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};

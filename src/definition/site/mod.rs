@@ -4,8 +4,8 @@ mod endpoints;
 
 use std::net::IpAddr;
 
-pub use endpoints::{Admitted, OpenEndpoint};
 pub(super) use endpoints::open;
+pub use endpoints::{Admitted, OpenEndpoint};
 
 use super::name::{Hostname, Network, SiteName};
 use super::overlay::{Node, Overlay};
@@ -42,9 +42,8 @@ impl Site {
     pub(super) fn new(site: &Overlay, chain: &[&Overlay], nodes: &[Node]) -> Self {
         let mut names: Vec<PublicName> = Vec::new();
         for public in chain.iter().flat_map(|overlay| &overlay.names) {
-            let same = |other: &PublicName| {
-                other.name.as_str().eq_ignore_ascii_case(public.name.as_str())
-            };
+            let same =
+                |other: &PublicName| other.name.as_str().eq_ignore_ascii_case(public.name.as_str());
             names.retain(|other| !same(other));
             names.push(public.clone());
         }
