@@ -201,6 +201,11 @@ fn every_key_of_an_image_is_described_and_exists() {
     let described = keys(&document.section("`[debian]`: where packages come from"));
     assert_eq!(described, &debian | &repository, "keys of [debian]");
 
+    let above =
+        format!("summary = \"x\"\nversion = \"1\"\nextends = \"x\"\n[[repositories]]\n{STRANGE}");
+    let described = keys(&document.section("`[[repositories]]`: further repositories"));
+    assert_eq!(described, &known(above) - &repository, "keys of [[repositories]]");
+
     for (title, tables) in SECTIONS {
         let read = tables.iter().map(|table| known(format!("{IMAGE}{table}\n{STRANGE}")));
         let read: BTreeSet<String> = read.flatten().collect();

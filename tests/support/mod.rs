@@ -10,6 +10,7 @@ pub mod harm;
 pub mod http;
 pub mod images;
 pub mod lab;
+pub mod libconfig;
 pub mod machine;
 pub mod package;
 pub mod project;
