@@ -7,11 +7,12 @@ use super::debian::Debian;
 use super::document::{Entries, Item, Table, parse};
 use super::error::{Error, Problem, Result};
 use super::name::{
-    AbsolutePath, Account, ImageName, Mode, PackageName, ParameterName, UnitName, Version,
-    VolumeName, is_account,
+    AbsolutePath, Account, ImageName, Mode, PackageName, ParameterName, SourceName, UnitName,
+    Version, VolumeName, is_account,
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
+use super::upstream::Upstream;
 
 /// A definition as its file says it, every name and value checked as far as the file alone allows.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Image {
     pub debian: Option<Debian>,
     /// The packages it asks for.
     pub packages: Packages,
+    /// What it has that is in no package, by name.
+    pub sources: BTreeMap<SourceName, Upstream>,
     /// Users by name, created before any package of this definition is configured.
     pub users: BTreeMap<Account, User>,
     /// Groups by name, besides those that go with a user.
@@ -206,13 +209,14 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "summary",
     "version",
     "extends",
     "role",
     "debian",
     "packages",
+    "sources",
     "users",
     "groups",
     "parameters",
@@ -257,6 +261,7 @@ impl Image {
             role: table.optional("role", Item::boolean)?.unwrap_or(false),
             debian,
             packages: packages.unwrap_or_default(),
+            sources: table.map("sources", Upstream::read)?,
             users: table.map("users", |_, place, item| user(place, item))?,
             groups: table.map("groups", |_, place, item| group(place, item))?,
             parameters: table.map("parameters", Parameter::read)?,

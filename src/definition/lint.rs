@@ -10,6 +10,7 @@ use super::name::ParameterName;
 use super::parameter::{Parameter, Type};
 use super::place::{Place, Source};
 use super::project::Project;
+use super::upstream::{Pin, Upstream};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, thiserror::Error, Diagnostic)]
@@ -48,6 +49,7 @@ pub fn is_refused(finding: &Finding) -> bool {
 /// - `secret-parameter`: a parameter or field whose name says that it is a secret. Its value would
 ///   be baked into the image and into every copy of it.
 /// - `secret-value`: a value that is a private key or a password hash.
+/// - `unverified-source`: a source that nobody could verify, which `build` refuses.
 /// - `duplicate-package`: a package that a lower image of the stack asks for in the same words.
 pub fn lint(project: &Project) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -57,6 +59,9 @@ pub fn lint(project: &Project) -> Vec<Finding> {
             if let Some(default) = &parameter.default {
                 secret_value(default, &parameter.place, &mut findings);
             }
+        }
+        for source in image.sources.values() {
+            unverified_source(source, &mut findings);
         }
         let stack = project.stack(image.name.as_str()).unwrap_or_default();
         duplicate_packages(&stack, &mut findings);
@@ -114,6 +119,13 @@ fn secret_text(value: &Value) -> Option<&'static str> {
         Value::Object(fields) => fields.values().find_map(secret_text),
         _ => None,
     }
+}
+
+fn unverified_source(source: &Upstream, findings: &mut Vec<Finding>) {
+    let Pin::Unverified(how) = &source.pin else { return };
+    let message = format!("nobody has verified the source `{}`: `build` refuses it", source.name);
+    let help = format!("{how}; then replace `unverified` by `sha256` and `published`");
+    findings.push(Finding::new("unverified-source", message, &source.place, &help));
 }
 
 fn duplicate_packages(stack: &[&Image], findings: &mut Vec<Finding>) {

@@ -23,6 +23,7 @@ mod plan;
 mod project;
 mod stack;
 mod suggest;
+mod upstream;
 mod value;
 
 pub use account::Accounts;
@@ -34,7 +35,7 @@ pub use image::{
 };
 pub use name::{
     AbsolutePath, Account, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
-    PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
+    PackageName, ParameterName, SiteName, SourceName, UnitName, Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
@@ -44,6 +45,7 @@ pub use plan::{DiskPlan, Layer, Plan, Site};
 pub use project::Project;
 pub use stack::Setting;
 pub(crate) use suggest::did_you_mean;
+pub use upstream::{Pin, Upstream, UpstreamKind};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::LockedSource;
 use super::wishes::{DebianSettings, Wanted, Wishes};
 use crate::debian::repository::Repository;
 use crate::definition::{self, Debian, Image, Project, Result};
@@ -53,6 +54,7 @@ fn wishes_of(image: &Image, name: String, parent: Option<String>, debian: &Debia
         relations: relations.collect(),
         essential: image.packages.essential,
         exclude: image.packages.exclude.iter().map(|(name, _)| name.to_string()).collect(),
+        sources: image.sources.values().map(LockedSource::from).collect(),
         debian: DebianSettings {
             architecture: debian.architecture.clone(),
             repositories: debian.repositories.iter().map(repository).collect(),

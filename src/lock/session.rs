@@ -226,7 +226,10 @@ impl<'a> Session<'a> {
         let lock = |image: &Image<'_>| {
             let own = &resolved[image.name()].own;
             let packages = own.iter().map(|&id| self.locked_package(image, id)).collect();
-            (image.name().to_owned(), LockedImage { wants: image.wants, packages })
+            (
+                image.name().to_owned(),
+                LockedImage { wants: image.wants, packages, sources: image.wishes.sources.clone() },
+            )
         };
         self.images.iter().map(lock).collect()
     }
