@@ -13,6 +13,7 @@ mod downloads;
 mod machine;
 mod packages;
 mod resolving;
+mod sources;
 
 use std::fs;
 use std::path::Path;
