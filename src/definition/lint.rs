@@ -13,6 +13,7 @@ use super::place::{Place, Source};
 use super::project::Project;
 use super::secret::{is_secret_name, secret_in};
 use super::suggest::did_you_mean;
+use super::upstream::{Pin, Upstream};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, thiserror::Error, Diagnostic)]
@@ -52,6 +53,7 @@ pub fn is_refused(finding: &Finding) -> bool {
 ///   be baked into the image and into every copy of it.
 /// - `secret-value`: a value that is a private key, a password or its hash, or looks like a key.
 /// - `unknown-image`: an endpoint, a connection or a cluster names an image that is not there.
+/// - `unverified-source`: a source that nobody could verify, which `build` refuses.
 /// - `duplicate-package`: a package that a lower image of the stack asks for in the same words.
 pub fn lint(project: &Project) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -61,6 +63,9 @@ pub fn lint(project: &Project) -> Vec<Finding> {
             if let Some(default) = &parameter.default {
                 secret_value(name.as_str(), default, &parameter.place, &mut findings);
             }
+        }
+        for source in image.sources.values() {
+            unverified_source(source, &mut findings);
         }
         let stack = project.stack(image.name.as_str()).unwrap_or_default();
         duplicate_packages(&stack, &mut findings);
@@ -131,6 +136,13 @@ fn unknown_images(project: &Project, image: &Image, findings: &mut Vec<Finding>)
             findings.push(Finding::new("unknown-image", message, place, &help));
         }
     }
+}
+
+fn unverified_source(source: &Upstream, findings: &mut Vec<Finding>) {
+    let Pin::Unverified(how) = &source.pin else { return };
+    let message = format!("nobody has verified the source `{}`: `build` refuses it", source.name);
+    let help = format!("{how}; then replace `unverified` by `sha256` and `published`");
+    findings.push(Finding::new("unverified-source", message, &source.place, &help));
 }
 
 fn duplicate_packages(stack: &[&Image], findings: &mut Vec<Finding>) {

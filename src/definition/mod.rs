@@ -27,6 +27,7 @@ pub mod site;
 mod stack;
 mod suggest;
 mod swap;
+mod upstream;
 mod value;
 
 pub use account::Accounts;
@@ -39,7 +40,7 @@ pub use image::{
 };
 pub use name::{
     AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode,
-    Network, PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
+    Network, PackageName, ParameterName, SiteName, SourceName, UnitName, Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
@@ -51,6 +52,7 @@ pub use site::{Admitted, OpenEndpoint, PublicName, Site};
 pub use stack::Setting;
 pub(crate) use suggest::did_you_mean;
 pub use swap::{Cluster, Swap};
+pub use upstream::{Pin, Upstream, UpstreamKind};
 
 #[cfg(test)]
 pub(crate) mod tests;

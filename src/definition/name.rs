@@ -109,6 +109,12 @@ text! {
     is_directory_name
 }
 text! {
+    /// The name of a source: a key of `[sources]` and the first part of `--source NAME=PATH`.
+    SourceName,
+    "a source name (lower-case letters, digits and `-`, at most 63, a letter first)",
+    is_directory_name
+}
+text! {
     /// The name of a user or group, in the form that systemd calls strict
     /// (<https://systemd.io/USER_NAMES/>), in lower case.
     Account,

@@ -24,6 +24,7 @@ fn image(archive: &Archive, name: &str, parent: Option<&str>, install: &[&str]) 
         parent: parent.map(str::to_owned),
         relations: relations.collect(),
         essential: parent.is_none(),
+        sources: Vec::new(),
         exclude: Vec::new(),
         debian: DebianSettings {
             architecture: "amd64".to_owned(),

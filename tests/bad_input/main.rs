@@ -14,6 +14,7 @@ mod machine;
 mod packages;
 mod resolving;
 mod sites;
+mod sources;
 
 use std::fs;
 use std::path::Path;

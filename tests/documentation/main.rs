@@ -167,8 +167,9 @@ impl Project {
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
 /// Each section of docs/definition.md that describes tables, and those tables.
-const SECTIONS: [(&str, &[&str]); 14] = [
+const SECTIONS: [(&str, &[&str]); 15] = [
     ("`[packages]`", &["[packages]"]),
+    ("`[sources.NAME]`", &["[sources.a]"]),
     ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
     ("`[parameters.NAME]`", &["[parameters.a]"]),
     ("`[secrets.NAME]`", &["[secrets.a]"]),
