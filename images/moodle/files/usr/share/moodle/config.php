@@ -49,7 +49,7 @@ $CFG->admin = 'admin';
 
 // Shared by all nodes: uploaded files, backups, language packs, keys. Local: what is cheap to make again.
 $CFG->dataroot = '/var/lib/moodledata';
-$CFG->directorypermissions = 02770;
+$CFG->directorypermissions = 0770;
 $CFG->localcachedir = '/var/cache/moodle';
 $CFG->localrequestdir = '/var/cache/moodle/request';
 // Which store each cache is in, made at every start by moodle-site.service: it has a password in it.
