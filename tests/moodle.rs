@@ -41,10 +41,11 @@ const SQL_PROXY: &str = "
 defaults
     mode tcp
     timeout connect 5s
-    timeout client 300s
-    timeout server 300s
+    timeout client 1h
+    timeout server 1h
+    timeout check 5s
     option httpchk
-    default-server inter 1s fall 2 rise 2 check port 9200 on-marked-down shutdown-sessions
+    default-server inter 2s fall 3 rise 2 check port 9200 on-marked-down shutdown-sessions
 listen writer
     bind :6033
     server galera1 10.20.30.11:3306

@@ -30,12 +30,16 @@ $CFG->dboptions = [
     'connecttimeout' => 5,
     // What a proxy says of itself in the handshake is not what the database is.
     'versionfromdb' => true,
-    'readonly' => [
+];
+// Changing the tables takes minutes, and an installation or upgrade does not survive that a reading node goes
+// away meanwhile (lib/dml/mysqli_native_moodle_database.php, fetch_columns(), takes that for a missing table).
+if (!preg_match('~/admin/cli/(install_database|upgrade)\.php$~', $_SERVER['argv'][0] ?? '')) {
+    $CFG->dboptions['readonly'] = [
         'instance' => [['dbhost' => $settings['database_address'], 'dbport' => $settings['database_read_port']]],
         'connecttimeout' => 2,
         'latency' => $settings['read_latency_milliseconds'] / 1000,
-    ],
-];
+    ];
+}
 // The default, GET_LOCK(), locks on one node of the cluster only.
 $CFG->lock_factory = '\core\lock\db_record_lock_factory';
 
