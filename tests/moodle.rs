@@ -28,11 +28,10 @@ const SITE: &str = "10.20.40.2:80";
 /// www-data of an unprivileged container, as the host sees it.
 const WEB_SERVER: u32 = 100_033;
 
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 3] = [
     // What quoting could spoil.
     ("galera.database", "data'ba\\se"),
-    ("cache.sessions", "0123456789abcdef sessions"),
-    ("cache.application", "0123456789abcdef\\application'"),
+    ("cache.password", "0123456789abcdef\\of the cache'"),
     ("moodle.admin", "let $me 'in'"),
 ];
 
@@ -103,7 +102,7 @@ impl<'lab> Site<'lab> {
                 &[(&state, "/var/lib/mysql"), (&secrets, "/etc/imgbuild/secrets")],
             )
         });
-        let secrets = lab.secrets("cache1", &SECRETS[1..3]);
+        let secrets = lab.secrets("cache1", &SECRETS[1..2]);
         let state = lab.volume("cache1.state");
         let cache = back(
             "cache1",

@@ -65,7 +65,7 @@ $CFG->session_redis_port = $settings['sessions_port'];
 $CFG->session_redis_prefix = $settings['database_prefix'] . 'session_';
 $CFG->session_redis_acquire_lock_timeout = 60;
 $CFG->session_redis_lock_expire = 3600;
-$CFG->session_redis_auth = $settings['sessions_password'];
+$CFG->session_redis_auth = $settings['cache_password'];
 
 // nginx hands out files; PHP only says which.
 $CFG->xsendfile = 'X-Accel-Redirect';

@@ -57,7 +57,7 @@ function ping_sessions(array $settings): void
 {
     $server = new Redis();
     $server->connect($settings['sessions_address'], $settings['sessions_port'], 1.0, null, 0, 1.0);
-    $server->auth($settings['sessions_password']);
+    $server->auth($settings['cache_password']);
     $server->ping();
 }
 
