@@ -86,7 +86,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let format = format(context, arguments.format)?;
     let project = context.project()?;
     context.refuse_secrets(&project)?;
-    let lock = context.current_lock(&project)?;
+    let lock = context.lock(&project)?;
     let role = context.locked_role(&project, &lock, &arguments.role, arguments.site.as_deref())?;
     let plan = &role.plan;
     let identity = Identity::of(&plan.plan, arguments.node.as_deref())?;

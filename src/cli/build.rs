@@ -72,7 +72,7 @@ impl From<FormatName> for Format {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
     context.refuse_secrets(&project)?;
-    let lock = context.current_lock(&project)?;
+    let lock = context.lock(&project)?;
     let store = context.store()?;
     let roles = match arguments.all {
         true => project.roles().map(|image| image.name.to_string()).collect(),

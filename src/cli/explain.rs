@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
-    let lock = context.current_lock(&project)?;
+    let lock = context.lock(&project)?;
     let site = arguments.site.as_deref();
     let role = context.locked_role(&project, &lock, &arguments.role, site)?;
     let store = context.store()?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::debian::Debian;
+use super::debian::{Debian, Repository, more_repositories};
 use super::document::{Entries, Item, Table, parse};
 use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Problem, Result};
@@ -30,6 +30,8 @@ pub struct Image {
     pub role: bool,
     /// Where packages come from. Root images have it, others have not.
     pub debian: Option<Debian>,
+    /// Where else packages come from, for this image and those on top of it.
+    pub repositories: Vec<Repository>,
     /// The packages it asks for.
     pub packages: Packages,
     /// Users by name, created before any package of this definition is configured.
@@ -216,12 +218,13 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "summary",
     "version",
     "extends",
     "role",
     "debian",
+    "repositories",
     "packages",
     "users",
     "groups",
@@ -263,6 +266,16 @@ impl Image {
         if extends.is_none() && debian.is_none() {
             return Err(without_debian(&file.place));
         }
+        if let (None, Some(item)) = (&extends, table.get("repositories")) {
+            let message = "`[[repositories]]` is for images that extend another";
+            let help = Some("write `[[debian.repositories]]`, without `packages`".to_owned());
+            return Err(item
+                .place
+                .error_with_help(Problem::Contradiction(message.to_owned()), help));
+        }
+        let repositories =
+            table.optional("repositories", |item| more_repositories(item, root, &directory))?;
+        let repositories = repositories.unwrap_or_default();
         Ok(Self {
             name,
             summary: table.require("summary")?.line()?,
@@ -270,6 +283,7 @@ impl Image {
             extends,
             role: table.optional("role", Item::boolean)?.unwrap_or(false),
             debian,
+            repositories,
             packages: packages.unwrap_or_default(),
             users: table.map("users", |_, place, item| user(place, item))?,
             groups: table.map("groups", |_, place, item| group(place, item))?,
@@ -290,6 +304,13 @@ impl Image {
             machine: table.optional("machine", machine)?,
             place: file.place.clone(),
         })
+    }
+}
+
+impl Image {
+    /// The repositories that it names, as a root image or besides those below it.
+    pub fn all_repositories(&self) -> impl Iterator<Item = &Repository> {
+        self.debian.iter().flat_map(|debian| &debian.repositories).chain(&self.repositories)
     }
 }
 

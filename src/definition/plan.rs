@@ -24,7 +24,7 @@ pub struct Plan {
     pub summary: String,
     /// The site it is built for, if any.
     pub site: Option<Site>,
-    /// Where packages come from.
+    /// Where packages come from: the repositories of all definitions of the stack, root first.
     pub debian: Debian,
     /// What each definition of the stack asks for, root first.
     pub layers: Vec<Layer>,
@@ -87,15 +87,24 @@ impl Project {
     ///
     /// An unknown role or site, a role that is only a layer, and every parameter without a value.
     pub fn plan(&self, role: &str, site: Option<&str>) -> Result<Plan> {
-        let image = self.image(role)?;
-        if !image.role {
-            let roles = self.roles().map(|image| image.name.as_str());
-            return Err(Error::NotARole {
-                name: role.to_owned(),
-                help: known(role, "roles", roles.collect::<Vec<_>>().into_iter()),
-            });
+        self.plan_of(self.role(role)?, &self.stack(role)?, site)
+    }
+
+    /// The definition of the role called `name`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown image, or one that is only a layer.
+    pub fn role(&self, name: &str) -> Result<&Image> {
+        let image = self.image(name)?;
+        if image.role {
+            return Ok(image);
         }
-        self.plan_of(image, &self.stack(role)?, site)
+        let roles = self.roles().map(|image| image.name.as_str());
+        Err(Error::NotARole {
+            name: name.to_owned(),
+            help: known(name, "roles", roles.collect::<Vec<_>>().into_iter()),
+        })
     }
 
     /// Settles what `role` is as a disk at `site`; none if no machine definition is laid on it.
@@ -120,7 +129,8 @@ impl Project {
         let overlays = site.map(|site| self.overlays(site)).transpose()?.unwrap_or_default();
         let accounts = accounts(stack)?;
         let debian = stack.first().and_then(|root| root.debian.clone());
-        let debian = debian.ok_or_else(|| without_debian(&image.place))?;
+        let mut debian = debian.ok_or_else(|| without_debian(&image.place))?;
+        debian.repositories.extend(stack.iter().flat_map(|image| image.repositories.clone()));
         let site = site.map(|site| self.site_of(site)).transpose()?;
         let values = self.values(stack, &overlays)?;
         Ok(Plan {

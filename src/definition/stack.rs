@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::debian::check_names;
 use super::document::{Entries, parse_key};
 use super::error::{Error, Problem, Result};
 use super::image::Image;
@@ -90,6 +91,7 @@ pub(super) fn check_unique(stack: &[&Image]) -> Result<()> {
             }
         }
     }
+    check_names(stack.iter().flat_map(|image| image.all_repositories()))?;
     let below = below.iter().flat_map(|lower| &lower.states);
     for (index, state) in image.states.iter().enumerate() {
         let others = below.clone().chain(&image.states[..index]);

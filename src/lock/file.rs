@@ -69,7 +69,7 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRepository {
-    /// The root image that names the repository.
+    /// The image that names the repository.
     pub image: String,
     /// The repository's name there.
     pub name: String,
@@ -79,6 +79,9 @@ pub struct LockedRepository {
     pub date: Moment,
     /// The SHA-256 of its InRelease file.
     pub release: Digest,
+    /// The SHA-256 of the certificates, if they came from a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<Digest>,
 }
 
 /// The packages that one image has and its parent has not.
@@ -123,6 +126,21 @@ pub struct OutOfDate {
     pub image: String,
     /// What about it.
     pub reason: &'static str,
+}
+
+/// An image that the lock has not, and that needs a repository which the lock has never seen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[error("`{image}` is not in the lock: nobody has locked it from {} yet", urls.join(" and "))]
+#[diagnostic(help(
+    "run `imgbuild lock {image}` on a machine that reaches the repository and commit the lock file; \
+     or name a copy of it in `mirrors` of its definition, as a URL or a directory (`file:///…`), and \
+     run it here"
+))]
+pub struct Unlocked {
+    /// The image.
+    pub image: String,
+    /// The URLs of such repositories.
+    pub urls: Vec<String>,
 }
 
 impl LockedPackage {
@@ -261,13 +279,16 @@ impl Lock {
         writeln!(text, "version = {}", self.version)?;
         writeln!(text, "snapshot = {}", quoted(&self.snapshot))?;
         for repository in &self.repositories {
-            let LockedRepository { image, name, suite, date, release } = repository;
+            let LockedRepository { image, name, suite, date, release, keyring } = repository;
             writeln!(text, "\n[[repository]]")?;
             writeln!(text, "image = {}", quoted(image))?;
             writeln!(text, "name = {}", quoted(name))?;
             writeln!(text, "suite = {}", quoted(suite))?;
             writeln!(text, "date = \"{date}\"")?;
             writeln!(text, "release = \"{release}\"")?;
+            if let Some(keyring) = keyring {
+                writeln!(text, "keyring = \"{keyring}\"")?;
+            }
         }
         for (name, image) in &self.images {
             writeln!(text, "\n[image.{}]", key(name))?;
@@ -300,6 +321,28 @@ impl Lock {
             return Err(OutOfDate { image: image.clone(), reason });
         }
         Ok(())
+    }
+
+    /// The images of `wishes`, parents before children, that were never locked because nobody has
+    /// reached all of their repositories yet. Every other image has to be in the lock.
+    pub fn unlocked(&self, wishes: &[Wishes]) -> Vec<Unlocked> {
+        let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut unlocked = Vec::new();
+        for image in wishes {
+            let inherited = image.parent.as_deref().and_then(|parent| missing.get(parent));
+            let own = image.own_repositories().iter().filter(|own| {
+                let is_own =
+                    |seen: &&LockedRepository| seen.image == image.image && seen.name == own.name;
+                !self.repositories.iter().any(|seen| is_own(&seen))
+            });
+            let mut urls = inherited.cloned().unwrap_or_default();
+            urls.extend(own.map(|repository| repository.url.clone()));
+            if !urls.is_empty() && !self.images.contains_key(&image.image) {
+                unlocked.push(Unlocked { image: image.image.clone(), urls: urls.clone() });
+            }
+            missing.insert(&image.image, urls);
+        }
+        unlocked
     }
 }
 

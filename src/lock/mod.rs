@@ -16,9 +16,9 @@ mod wishes;
 
 pub use difference::{Change, difference};
 pub use error::Error;
-pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate};
-pub use project::{machine_key, repository, wishes};
-pub use resolve::{Update, resolve};
+pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate, Unlocked};
+pub use project::{machine_key, needed_by, repository, wishes};
+pub use resolve::{LeftOut, Resolution, Update, resolve};
 pub use wishes::{DebianSettings, Wanted, Wishes, wants_digest, wants_digests};
 
 pub use crate::debian::repository::Repository;
