@@ -17,6 +17,7 @@ pub mod agent;
 pub mod container;
 mod error;
 mod host;
+mod certificate;
 mod identity;
 mod keeper;
 mod output;
