@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use imgbuild::debian::openpgp::Keyring;
 use imgbuild::debian::packages::Universe;
-use imgbuild::debian::repository::Transport as _;
+use imgbuild::debian::repository::{Certificates, Transport as _};
 use support::{DEBIAN, Network, SECURITY, repository};
 
 const SUITES: [(&str, &str); 3] =
@@ -31,8 +31,9 @@ fn signed_text_is_what_gpgv_says_it_is() {
         let message = network.get(&format!("{url}/dists/{suite}/InRelease"), 1 << 24).unwrap();
         let (file, ring) = (directory.join(suite), directory.join("keyring.gpg"));
         fs::write(&file, &message).unwrap();
-        fs::write(&ring, &repository.keyring).unwrap();
-        let keyring = Keyring::parse(&repository.keyring).unwrap();
+        let Certificates::Here(certificates) = &repository.keyring else { unreachable!() };
+        fs::write(&ring, certificates).unwrap();
+        let keyring = Keyring::parse(certificates).unwrap();
         let now = SystemTime::now().into();
         let verified = keyring.verify(&message, &repository.signed_by, now).unwrap();
         let gpgv = Command::new("gpgv")
@@ -57,7 +58,7 @@ fn every_package_of_the_archive_can_be_read() {
             repository(url, suite).read(&network, "amd64", None, SystemTime::now().into()).unwrap();
         let mut universe = Universe::new();
         for index in &contents.indexes {
-            universe.add(0, index, "amd64").unwrap();
+            universe.add(0, index, "amd64", &[]).unwrap();
         }
         for (_, package) in universe.packages() {
             package.requirements().unwrap();

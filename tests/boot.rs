@@ -9,8 +9,11 @@
 mod support;
 
 use std::env;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use imgbuild::artifact::name::Format;
 use support::images;
@@ -23,6 +26,9 @@ use support::web::{WebNode, get};
 const BRIDGE: [&str; 4] = ["10.20.40.1/24", "10.20.30.1/24", "10.20.40.11/32", "10.20.40.12/32"];
 const WEB_GATEWAY: &str = "10.20.40.1";
 const DATABASE_GATEWAY: &str = "10.20.30.1";
+
+/// Where galera2 answers SQL proxies, of which the lab has none.
+const QUERIES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 20, 30, 12)), 3306);
 
 /// The templates under test, built once. The guard keeps the tests of this file from running at
 /// the same time: the machine's processors are few, and a database that starves fails its peers.
@@ -102,6 +108,29 @@ fn haproxy_boots_with_the_name_and_address_proxmox_gives_it() {
     guest.stop();
     assert_eq!(guest.boot(), "running");
     assert_eq!(guest.run("cat /etc/machine-id"), machine_id);
+}
+
+/// The command that succeeds if somebody listens at `address` and lets the guest in.
+fn reach(address: &str) -> String {
+    format!("socat -u OPEN:/dev/null TCP4:{address},connect-timeout=1")
+}
+
+#[test]
+fn a_service_does_not_run_without_the_firewall() {
+    let Some((_guard, templates)) = templates() else { return };
+    let lab = Lab::up("no-firewall", &BRIDGE);
+    let guest = proxy(&lab, templates, 1);
+    assert_eq!(guest.boot(), "running");
+    assert!(guest.run("nft list chain inet imgbuild input").contains("policy drop"));
+    let rules = "/usr/share/imgbuild/firewall.nft";
+    guest.run(&format!("echo nonsense > /run/rules && mount --bind /run/rules {rules}"));
+    assert!(!guest.attempt("systemctl restart imgbuild-firewall").status.success());
+    assert_eq!(guest.attempt("systemctl is-active haproxy").stdout, b"inactive\n");
+    assert!(!guest.attempt("systemctl start haproxy").status.success());
+    let journal = guest.run("journalctl --unit=imgbuild-firewall --output=cat");
+    assert!(journal.contains("THE FIREWALL IS NOT LOADED"), "{journal}");
+    // What was loaded before stays: nft makes one transaction of a file.
+    assert!(guest.run("nft list chain inet imgbuild input").contains("policy drop"));
 }
 
 #[test]
@@ -259,14 +288,20 @@ fn three_galera_nodes_form_a_cluster_from_one_token_and_keep_it() {
     let (status, _) = lab.on_network(|| get("10.20.30.12:9200", "/")).join().unwrap().unwrap();
     assert_eq!(status, 200);
 
+    // The firewall lets in the lab as the site's operators, and peers, each for what is theirs.
+    let queries = lab.on_network(|| TcpStream::connect_timeout(&QUERIES, Duration::from_secs(1)));
+    assert_eq!(queries.join().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+    guests[0].run(&reach("10.20.30.12:4567"));
+    assert!(!guests[0].attempt(&reach("10.20.30.12:3306")).status.success());
+
     // The accounts are there, with passwords that quoting could have spoilt, and a write on one node
     // is read on another.
     guests[0].run(
-        "mariadb --host=10.20.30.12 --user=moodle --password=\"pass'word\" moodle \
+        "mariadb --host=10.20.30.11 --user=moodle --password=\"pass'word\" moodle \
          --execute='CREATE TABLE note (id INT PRIMARY KEY); INSERT INTO note VALUES (1)'",
     );
     guests[1].run(
-        "mariadb --host=10.20.30.13 --user=monitor --password='back\\slash' --execute='SELECT 1'",
+        "mariadb --host=10.20.30.12 --user=monitor --password='back\\slash' --execute='SELECT 1'",
     );
     let notes = "SET SESSION wsrep_sync_wait = 1; SELECT COUNT(*) FROM moodle.note";
     let count = |guest: &Guest<'_>| {

@@ -140,7 +140,7 @@ fn apt_installs_every_solution_without_changing_it() {
         .unwrap();
     let started = Instant::now();
     let mut universe = Universe::new();
-    universe.add(0, &contents.indexes[0], "amd64").unwrap();
+    universe.add(0, &contents.indexes[0], "amd64", &[]).unwrap();
     println!("{} packages indexed in {:?}", universe.packages().count(), started.elapsed());
     let world = World {
         universe: &universe,

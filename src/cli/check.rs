@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use miette::Result;
 
 use super::context::Context;
-use crate::definition::lint;
+use crate::definition::{lint, site};
+use crate::lock::Unlocked;
 use crate::render;
 
 /// Takes nothing but the options of every verb.
@@ -35,10 +36,17 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
             plans += 1;
         }
     }
+    site::prove(&project)?;
     for finding in &findings {
         context.report(finding);
     }
-    context.current_lock(&project)?;
+    let unlocked = context.check_lock(&project)?;
+    for Unlocked { image, urls } in unlocked.iter().filter(|it| project.role(&it.image).is_ok()) {
+        context.say(format!(
+            "not locked: {image}, which needs {}; run `imgbuild lock {image}` on a machine that reaches it",
+            urls.join(" and ")
+        ));
+    }
     let refused = findings.iter().filter(|finding| lint::is_refused(finding)).count();
     let (images, sites) = (project.images().count(), sites.len());
     if context.json() {
@@ -46,6 +54,7 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
             "definitions": images,
             "sites": sites,
             "plans": plans,
+            "unlocked": unlocked.iter().map(|it| &it.image).collect::<Vec<_>>(),
             "findings": findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
     }

@@ -9,16 +9,36 @@ use miette::{
 use serde::Serialize;
 
 use super::{Options, progress};
-use crate::build::{LockedDisk, LockedPlan, LockedRole};
+use crate::build::{LockedDisk, LockedPlan, LockedRole, Supplies};
 use crate::definition::{Image, Plan, Project, lint};
 use crate::fetch::{Fetcher, Network, Policy};
-use crate::lock::{Lock, wishes};
+use crate::lock::{Lock, Unlocked, needed_by, wishes};
 use crate::progress::Progress;
 use crate::render;
 use crate::store::Store;
 
 /// The file at the root of a project that pins every download.
 pub(super) const LOCK_FILE: &str = "imgbuild.lock";
+
+/// A source that is given by hand: `NAME=PATH`.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    name: String,
+    path: PathBuf,
+}
+
+impl std::str::FromStr for Given {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+                Ok(Self { name: name.to_owned(), path: path.into() })
+            }
+            _ => Err("expected NAME=PATH, the name of a source and a file or directory"),
+        }
+    }
+}
 
 /// Options, and what follows from them.
 pub(super) struct Context {
@@ -75,15 +95,24 @@ impl Context {
         project.root().join(LOCK_FILE)
     }
 
-    /// The lock, which must fit the definitions.
-    pub(super) fn current_lock(&self, project: &Project) -> Result<Lock> {
-        let lock = Lock::read(&self.lock_path(project))?;
-        lock.check(&wishes(project)?)?;
-        Ok(lock)
+    /// The lock, as it is.
+    pub(super) fn lock(&self, project: &Project) -> Result<Lock> {
+        Ok(Lock::read(&self.lock_path(project))?)
+    }
+
+    /// The images that were never locked, since nobody has reached their repositories; the lock must
+    /// fit the definitions of all others.
+    pub(super) fn check_lock(&self, project: &Project) -> Result<Vec<Unlocked>> {
+        let lock = self.lock(project)?;
+        let mut wishes = wishes(project)?;
+        let unlocked = lock.unlocked(&wishes);
+        wishes.retain(|it| !unlocked.iter().any(|unlocked| unlocked.image == it.image));
+        lock.check(&wishes)?;
+        Ok(unlocked)
     }
 
     /// The plan of `role`, with everything pinned.
-    pub(super) fn locked_plan(
+    fn locked_plan(
         &self,
         project: &Project,
         lock: &Lock,
@@ -93,7 +122,7 @@ impl Context {
         locked(project, lock, project.plan(role, site)?, &project.stack(role)?)
     }
 
-    /// `role`, with everything pinned that it takes in any format.
+    /// `role`, with everything pinned that it takes in any format. The lock must fit its definitions.
     pub(super) fn locked_role(
         &self,
         project: &Project,
@@ -101,6 +130,14 @@ impl Context {
         role: &str,
         site: Option<&str>,
     ) -> Result<LockedRole> {
+        project.role(role)?;
+        let needed = needed_by(project, role)?;
+        let mut wishes = wishes(project)?;
+        wishes.retain(|wishes| needed.contains(&wishes.image));
+        if let Some(unlocked) = lock.unlocked(&wishes).into_iter().find(|it| it.image == role) {
+            return Err(unlocked.into());
+        }
+        lock.check(&wishes)?;
         let plan = self.locked_plan(project, lock, role, site)?;
         let Some(disk) = project.disk_plan(role, site)? else {
             return Ok(LockedRole { plan, disk: None });
@@ -112,6 +149,18 @@ impl Context {
         let boot_stack = project.stack(disk.boot.role.as_str())?;
         let boot = locked(project, lock, disk.boot, &boot_stack)?;
         Ok(LockedRole { plan, disk: LockedDisk::new(machine, boot, &disk.boot_command) })
+    }
+
+    /// What `--source` gives, in the store from now on.
+    pub(super) fn supplies(
+        &self,
+        project: &Project,
+        store: &Store,
+        given: &[Given],
+    ) -> Result<Supplies> {
+        let given: Vec<(String, PathBuf)> =
+            given.iter().map(|Given { name, path }| (name.clone(), path.clone())).collect();
+        Ok(Supplies::read(project, store, &given)?)
     }
 
     /// Says something to a person.

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
-    let lock = context.current_lock(&project)?;
+    let lock = context.lock(&project)?;
     let site = arguments.site.as_deref();
     let role = context.locked_role(&project, &lock, &arguments.role, site)?;
     let store = context.store()?;
@@ -70,6 +70,9 @@ fn show(context: &Context, layer: &Past) -> Result<()> {
         layer.entries,
         layer.seconds,
     ))?;
+    for source in &layer.unpinned {
+        context.data(format!("    unpinned: {source}"))?;
+    }
     match &layer.reasons {
         Some(reasons) if !layer.reused => show_changes(context, reasons),
         _ => Ok(()),

@@ -11,10 +11,12 @@ use super::{control, version};
 use crate::digest::Digest;
 
 mod entry;
+mod pattern;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{is_architecture, is_pool_path};
+pub use pattern::matches;
 
 /// Which package of a [`Universe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,7 +107,7 @@ pub enum Error {
 }
 
 /// The packages of all repositories of an image.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Universe<'a> {
     packages: Vec<Package<'a>>,
     by_name: HashMap<&'a str, Vec<PackageId>>,
@@ -119,7 +121,8 @@ impl<'a> Universe<'a> {
     }
 
     /// Adds the packages for `architecture` and for all architectures that `text`, a `Packages`
-    /// file of the repository with number `repository`, lists. A version of a package that is
+    /// file of the repository with number `repository`, lists. If `allowed` is not empty, only
+    /// packages whose name is one of its patterns ([`matches`]) are. A version of a package that is
     /// there already, from a repository added earlier, is passed over.
     ///
     /// # Errors
@@ -131,10 +134,14 @@ impl<'a> Universe<'a> {
         repository: usize,
         text: &'a str,
         architecture: &str,
+        allowed: &[String],
     ) -> Result<(), Error> {
+        let is_allowed =
+            |name: &str| allowed.is_empty() || allowed.iter().any(|pattern| matches(pattern, name));
         for paragraph in control::paragraphs(text) {
             let package = entry::parse(paragraph, repository)?;
-            if package.architecture == architecture || package.architecture == "all" {
+            let is_usable = package.architecture == architecture || package.architecture == "all";
+            if is_usable && is_allowed(package.name) {
                 self.insert(package);
             }
         }

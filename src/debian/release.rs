@@ -47,8 +47,8 @@ pub struct File {
 /// What was asked of a repository.
 #[derive(Clone, Copy, Debug)]
 pub struct Expectation<'a> {
-    /// The suite or code name: `trixie`.
-    pub suite: &'a str,
+    /// The suite or code name: `trixie`. None for a flat repository, which has no suites.
+    pub suite: Option<&'a str>,
     /// The date of the Release file that was seen last, if one was.
     pub not_before: Option<Moment>,
     /// The time of asking.
@@ -149,8 +149,8 @@ pub struct Index {
     pub path: String,
     /// The packed file.
     pub packed: File,
-    /// The file within.
-    pub plain: File,
+    /// The file within, if the Release file says what it must be.
+    pub plain: Option<File>,
     /// How it is packed.
     pub compression: Compression,
 }
@@ -203,13 +203,15 @@ impl Release {
 
     fn check(&self, expectation: &Expectation<'_>) -> Result<(), Error> {
         let names = [&self.suite, &self.codename];
-        if !names.iter().any(|name| name.as_deref() == Some(expectation.suite)) {
+        if let Some(suite) = expectation.suite
+            && !names.iter().any(|name| name.as_deref() == Some(suite))
+        {
             let found = match names.map(|name| name.as_deref()) {
                 [None, None] => "a suite that it does not name".to_owned(),
                 [Some(name), None] | [None, Some(name)] => format!("`{name}`"),
                 [Some(suite), Some(codename)] => format!("`{codename}` (`{suite}`)"),
             };
-            return Err(Error::WrongSuite { asked: expectation.suite.to_owned(), found });
+            return Err(Error::WrongSuite { asked: suite.to_owned(), found });
         }
         if self.date > expectation.now.after(CLOCK_SKEW) {
             return Err(Error::Future(self.date));
@@ -265,9 +267,29 @@ impl Release {
         Ok(indexes)
     }
 
-    /// The index at `path`, packed as small as it is offered.
+    /// The index of packages of a flat repository, in the directory called `suite`. It has packages
+    /// of all architectures, and its Release file need not say which.
+    ///
+    /// # Errors
+    ///
+    /// The Release file says that there is nothing for the architecture, or has no hash of the index.
+    pub fn flat_index(&self, suite: &str, architecture: &str) -> Result<Index, Error> {
+        let known = |known: &String| known == architecture || known == "all";
+        if !self.architectures.is_empty() && !self.architectures.iter().any(known) {
+            return Err(Error::Architecture {
+                suite: suite.to_owned(),
+                architecture: architecture.to_owned(),
+                available: self.architectures.join(", "),
+            });
+        }
+        let path = "Packages".to_owned();
+        self.index(&path).ok_or_else(|| Error::NoIndex { suite: suite.to_owned(), path })
+    }
+
+    /// The index at `path`, packed as small as it is offered. Tools for small repositories list only
+    /// the files that they keep, so that the unpacked one may be missing from the list.
     fn index(&self, path: &str) -> Option<Index> {
-        let plain = *self.files.get(path)?;
+        let plain = self.files.get(path).copied();
         [(".xz", Compression::Xz), (".gz", Compression::Gzip), ("", Compression::None)]
             .into_iter()
             .find_map(|(extension, compression)| {
@@ -287,7 +309,8 @@ fn files(value: &str) -> Result<BTreeMap<String, File>, Error> {
         let mut word = || words.next().ok_or_else(error);
         let sha256 = word()?.parse().map_err(|_| error())?;
         let size = word()?.parse().map_err(|_| error())?;
-        let path = word()?;
+        // `apt-ftparchive release .` and its like write `./Packages`.
+        let path = word()?.trim_start_matches("./");
         let file = File { size, sha256 };
         if words.next().is_some()
             || files.insert(path.to_owned(), file).is_some_and(|old| old != file)

@@ -19,6 +19,9 @@ mod tests;
 /// The most bytes of an InRelease file. Debian's largest has 200 kB.
 const MOST_RELEASE_BYTES: u64 = 16 << 20;
 
+/// The most bytes of a file of certificates. All of Debian's together have 60 kB.
+const MOST_KEYRING_BYTES: u64 = 1 << 20;
+
 /// The most bytes of an unpacked index. Debian's largest has 60 MB.
 const MOST_INDEX_BYTES: u64 = 1 << 30;
 
@@ -48,20 +51,32 @@ pub struct TransportError {
 pub struct Repository {
     /// What the lock file calls it.
     pub name: String,
-    /// The URL above `dists/` and `pool/`.
+    /// The URL that the paths of packages are relative to: above `dists/` and `pool/`.
     pub url: String,
     /// Further URLs with the same content.
     pub mirrors: Vec<String>,
     /// The URL of an archive of all its past states, in the layout of snapshot.debian.org.
     pub snapshot: Option<String>,
-    /// The suite or code name: `trixie`.
+    /// The suite or code name: `trixie`. One that ends in `/` is the directory of a flat repository,
+    /// whose Release file and index lie in it side by side.
     pub suite: String,
-    /// The components: `main`.
+    /// The components: `main`. A flat repository has none.
     pub components: Vec<String>,
+    /// The only packages to take from it, `*` standing for any text. None: all that it offers.
+    pub packages: Vec<String>,
     /// OpenPGP certificates.
-    pub keyring: Vec<u8>,
+    pub keyring: Certificates,
     /// The primary fingerprints of those that may sign it.
     pub signed_by: Vec<String>,
+}
+
+/// Where certificates are. They are believed for their fingerprints, wherever they come from.
+#[derive(Clone, Debug)]
+pub enum Certificates {
+    /// At hand, armoured or binary.
+    Here(Vec<u8>),
+    /// At a URL.
+    Url(String),
 }
 
 /// The content of a repository at one moment.
@@ -71,6 +86,8 @@ pub struct Contents {
     pub date: Moment,
     /// The digest of the InRelease file.
     pub release: Digest,
+    /// The digest of the certificates, if they came from a URL.
+    pub keyring: Option<Digest>,
     /// The text of its `Packages` files.
     pub indexes: Vec<String>,
 }
@@ -87,6 +104,19 @@ pub enum Error {
         #[source]
         #[diagnostic_source]
         source: openpgp::Error,
+    },
+    /// The certificates cannot be had.
+    #[error("no usable keyring of the repository `{repository}`")]
+    #[diagnostic(help(
+        "bring the file here from a machine that reaches it, put it beside the definition, and name \
+         it there: `keyring = \"keys/{repository}.asc\"`; `signed_by` decides whether it is the right one"
+    ))]
+    KeyringUrl {
+        /// The repository's name.
+        repository: String,
+        /// What is wrong with the URL.
+        #[related]
+        attempts: Vec<Attempt>,
     },
     /// No mirror has a good Release file.
     #[error("no usable Release file of the repository `{repository}`")]
@@ -137,8 +167,9 @@ pub enum AttemptError {
     /// It cannot be had.
     #[error("{}", chain(.0.source.as_ref()))]
     #[diagnostic(help(
-        "check `url` and `suite` of the repository in the definition, and that this machine \
-         reaches the mirror (`http_proxy` is honoured)"
+        "check the repository in the definition, and that this machine reaches it (`http_proxy` is \
+         honoured); otherwise name a copy that it reaches in `mirrors`: a server, or a directory as \
+         `file:///…`"
     ))]
     Transport(TransportError),
     /// Its signature does not count.
@@ -177,6 +208,20 @@ impl Repository {
         std::iter::once(&self.url).chain(&self.mirrors).map(|url| url.trim_end_matches('/'))
     }
 
+    /// Whether it is flat: one directory with a Release file, an index, and no suites.
+    pub fn is_flat(&self) -> bool {
+        self.suite.ends_with('/')
+    }
+
+    /// The directory of the Release file, below `base`, without `/` at the end.
+    fn directory(&self, base: &str) -> String {
+        match self.suite.strip_suffix('/') {
+            None => format!("{base}/dists/{}", self.suite),
+            Some(".") => base.to_owned(),
+            Some(directory) => format!("{base}/{directory}"),
+        }
+    }
+
     /// Reads the newest state of the repository for `architecture`. `not_before` is the date of
     /// the state seen last: an older one is refused.
     ///
@@ -190,39 +235,69 @@ impl Repository {
         not_before: Option<Moment>,
         now: Moment,
     ) -> Result<Contents, Error> {
-        let (release, digest) = self.release(transport, not_before, now)?;
-        let mut indexes = Vec::new();
-        for component in &self.components {
-            indexes.extend(
-                release
-                    .indexes(&self.suite, component, architecture)
-                    .map_err(|source| Error::Content { repository: self.name.clone(), source })?,
-            );
-        }
-        let indexes = indexes
+        let (keyring, keyring_digest) = self.keyring(transport)?;
+        let (release, digest) = self.release(transport, &keyring, not_before, now)?;
+        let indexes = self
+            .listed_indexes(&release, architecture)
+            .map_err(|source| Error::Content { repository: self.name.clone(), source })?
             .par_iter()
             .map(|index| self.index(transport, &release, index))
             .collect::<Result<_, _>>()?;
-        Ok(Contents { date: release.date, release: digest, indexes })
+        Ok(Contents { date: release.date, release: digest, keyring: keyring_digest, indexes })
+    }
+
+    fn listed_indexes(
+        &self,
+        release: &Release,
+        architecture: &str,
+    ) -> Result<Vec<Index>, release::Error> {
+        if self.is_flat() {
+            return Ok(vec![release.flat_index(&self.suite, architecture)?]);
+        }
+        let mut indexes = Vec::new();
+        for component in &self.components {
+            indexes.extend(release.indexes(&self.suite, component, architecture)?);
+        }
+        Ok(indexes)
+    }
+
+    /// The certificates, and their digest if they come from a URL. They need no signature of their
+    /// own: a certificate counts only if `signed_by` has the fingerprint of its primary key.
+    fn keyring(&self, transport: &dyn Transport) -> Result<(Keyring, Option<Digest>), Error> {
+        match &self.keyring {
+            Certificates::Here(bytes) => {
+                let keyring = Keyring::parse(bytes)
+                    .map_err(|source| Error::Keyring { repository: self.name.clone(), source })?;
+                Ok((keyring, None))
+            }
+            Certificates::Url(url) => first_good([url.clone()].into_iter(), |url| {
+                let bytes =
+                    transport.get(url, MOST_KEYRING_BYTES).map_err(AttemptError::Transport)?;
+                let keyring = Keyring::parse(&bytes)?;
+                keyring.require(&self.signed_by)?;
+                Ok((keyring, Some(Digest::of(&bytes))))
+            })
+            .map_err(|attempts| Error::KeyringUrl { repository: self.name.clone(), attempts }),
+        }
     }
 
     /// The Release file of the first URL that has a good one, and the digest of the file.
     fn release(
         &self,
         transport: &dyn Transport,
+        keyring: &Keyring,
         not_before: Option<Moment>,
         now: Moment,
     ) -> Result<(Release, Digest), Error> {
-        let keyring = Keyring::parse(&self.keyring)
-            .map_err(|source| Error::Keyring { repository: self.name.clone(), source })?;
-        let expectation = Expectation { suite: &self.suite, not_before, now };
+        let suite = (!self.is_flat()).then_some(self.suite.as_str());
+        let expectation = Expectation { suite, not_before, now };
         let try_url = |url: &str| {
             let bytes = transport.get(url, MOST_RELEASE_BYTES).map_err(AttemptError::Transport)?;
             let verified = keyring.verify(&bytes, &self.signed_by, now)?;
             let release = Release::parse(&verified.text, &expectation)?;
             Ok((release, Digest::of(&bytes)))
         };
-        let urls = self.urls().map(|base| format!("{base}/dists/{}/InRelease", self.suite));
+        let urls = self.urls().map(|base| format!("{}/InRelease", self.directory(base)));
         first_good(urls, try_url)
             .map_err(|attempts| Error::Release { repository: self.name.clone(), attempts })
     }
@@ -235,18 +310,20 @@ impl Repository {
         index: &Index,
     ) -> Result<String, Error> {
         // The name made of the hash stays right while a mirror is being updated.
-        let directory = index.path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let by_hash = format!("{directory}/by-hash/SHA256/{}", index.packed.sha256);
+        let directory = index.path.rfind('/').map_or("", |slash| &index.path[..=slash]);
+        let by_hash = format!("{directory}by-hash/SHA256/{}", index.packed.sha256);
         let paths = release.acquire_by_hash.then_some(by_hash).into_iter();
         let urls = paths.chain([index.path.clone()]).flat_map(|path| {
-            self.urls().map(move |base| format!("{base}/dists/{}/{path}", self.suite))
+            self.urls().map(move |base| format!("{}/{path}", self.directory(base)))
         });
         first_good(urls, |url| {
             let limit = index.packed.size.min(MOST_INDEX_BYTES);
             let packed = transport.get(url, limit).map_err(AttemptError::Transport)?;
             check(&packed, &index.packed)?;
             let plain = unpack(packed, index)?;
-            check(&plain, &index.plain)?;
+            if let Some(expected) = &index.plain {
+                check(&plain, expected)?;
+            }
             String::from_utf8(plain).map_err(|_| AttemptError::Text)
         })
         .map_err(|attempts| Error::Index { repository: self.name.clone(), attempts })
@@ -285,10 +362,15 @@ fn check(bytes: &[u8], expected: &File) -> Result<(), AttemptError> {
 /// Unpacks an index, but never more bytes than it should have.
 fn unpack(packed: Vec<u8>, index: &Index) -> Result<Vec<u8>, AttemptError> {
     // One byte more than expected is enough to see that there are too many.
-    let limit = index.plain.size.min(MOST_INDEX_BYTES) + 1;
+    let most = index.plain.map_or(MOST_INDEX_BYTES, |plain| plain.size.min(MOST_INDEX_BYTES));
+    let limit = most + 1;
     let read = |reader: &mut dyn Read| {
         let mut plain = Vec::new();
         reader.take(limit).read_to_end(&mut plain).map_err(AttemptError::Unpack)?;
+        if plain.len() as u64 > MOST_INDEX_BYTES {
+            let found = format!("it unpacks to more than {MOST_INDEX_BYTES} bytes");
+            return Err(AttemptError::Mismatch { found, expected: "an index".to_owned() });
+        }
         Ok(plain)
     };
     match index.compression {

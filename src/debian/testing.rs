@@ -21,7 +21,7 @@ use pgp::types::{
 };
 
 use super::date::Moment;
-use super::repository::{Repository, Transport, TransportError};
+use super::repository::{Certificates, Repository, Transport, TransportError};
 use crate::digest::Digest;
 
 /// The time at which tests happen.
@@ -264,6 +264,23 @@ impl Archive {
         self.sign(suite, release.trim_end());
     }
 
+    /// Publishes `packages` as the content of a flat repository in `directory`, which is empty or
+    /// ends in `/`. Only the packed index is listed, as `apt-ftparchive` does without the other.
+    pub fn publish_flat(&mut self, directory: &str, date: u32, packages: &str) {
+        let packed = xz(packages.as_bytes());
+        let (digest, size) = (Digest::of(&packed), packed.len());
+        let date = release_date(date);
+        let release = format!("Date: {date}\nSHA256:\n {digest} {size} ./Packages.xz");
+        self.put(&format!("{directory}Packages.xz"), packed);
+        let signed = self.signer.sign(&release);
+        self.put(&format!("{directory}InRelease"), signed);
+    }
+
+    /// The certificate of the key that signs everything.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.signer.keyring()
+    }
+
     /// Publishes `release` as the signed Release file of `suite`.
     pub fn sign(&mut self, suite: &str, release: &str) {
         let signed = self.signer.sign(release);
@@ -273,6 +290,11 @@ impl Archive {
     /// Puts a file into the archive.
     pub fn put(&mut self, path: &str, content: Vec<u8>) {
         self.files.insert(format!("{URL}/{path}"), content);
+    }
+
+    /// Takes a file out of the archive.
+    pub fn remove(&mut self, path: &str) {
+        self.files.remove(&format!("{URL}/{path}"));
     }
 
     /// The file at `path`.
@@ -289,7 +311,8 @@ impl Archive {
             snapshot: None,
             suite: suite.to_owned(),
             components: vec!["main".to_owned()],
-            keyring: self.signer.keyring(),
+            packages: Vec::new(),
+            keyring: Certificates::Here(self.signer.keyring()),
             signed_by: vec![self.signer.fingerprint()],
         }
     }

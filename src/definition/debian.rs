@@ -1,8 +1,9 @@
-//! `[debian]`: where the packages of a root image come from, and whose signature vouches for them.
+//! `[debian]` and `[[repositories]]`: where packages come from, and whose signature vouches for them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::document::Item;
+use super::document::{Item, Table};
 use super::error::{Problem, Result};
 use super::place::{Place, read_bytes};
 
@@ -26,10 +27,13 @@ pub struct Repository {
     pub mirrors: Vec<String>,
     /// The base URL of a snapshot archive, used as `SNAPSHOT/TIMESTAMP/…`.
     pub snapshot: Option<String>,
-    /// The suite: `trixie`, `trixie-updates`.
+    /// The suite: `trixie`, `trixie-updates`. The directory of a flat repository ends in `/`.
     pub suite: String,
-    /// The components: `main`.
+    /// The components: `main`. None in a flat repository.
     pub components: Vec<String>,
+    /// The only packages that may come from it: names, in which `*` stands for any text. Empty in a
+    /// root image: there everything may.
+    pub packages: Vec<String>,
     /// The certificates that may sign the suite's Release file.
     pub keyring: Keyring,
     /// Fingerprints of primary keys in capital hexadecimal digits; a valid signature of any one of
@@ -39,13 +43,18 @@ pub struct Repository {
     pub place: Place,
 }
 
-/// OpenPGP certificates from a file of the project.
+/// Where OpenPGP certificates come from.
 #[derive(Clone, Debug)]
-pub struct Keyring {
-    /// The file, relative to the project.
-    pub path: PathBuf,
-    /// Its content, armored or binary, as it was read.
-    pub bytes: Vec<u8>,
+pub enum Keyring {
+    /// A file of the project.
+    File {
+        /// The file, relative to the project.
+        path: PathBuf,
+        /// Its content, armored or binary, as it was read.
+        bytes: Vec<u8>,
+    },
+    /// A URL.
+    Url(String),
 }
 
 impl Debian {
@@ -54,16 +63,7 @@ impl Debian {
         let table = item.table(&["architecture", "repositories"])?;
         let architecture = table.require("architecture")?;
         let repositories = table.require("repositories")?;
-        let mut known: Vec<Repository> = Vec::new();
-        for item in repositories.array()? {
-            let repository = Repository::read(item, root, directory)?;
-            if let Some(other) = known.iter().find(|other| other.name == repository.name) {
-                let what = format!("the repository name `{}`", repository.name);
-                let taken = format!("used at {}", other.place);
-                return Err(repository.place.error(Problem::Duplicate { what, taken }));
-            }
-            known.push(repository);
-        }
+        let known = repositories.each(|item| Repository::read(item, &KEYS, root, directory))?;
         if known.is_empty() {
             return Err(repositories.unexpected("at least one repository"));
         }
@@ -71,36 +71,89 @@ impl Debian {
     }
 }
 
+const KEYS: [&str; 8] =
+    ["name", "url", "mirrors", "snapshot", "suite", "components", "keyring", "signed_by"];
+
+/// Reads `[[repositories]]` of the definition in `directory`, a path relative to `root`. What comes
+/// from each must be said, so that it cannot replace what the root image's repositories have.
+pub(super) fn more_repositories(
+    item: &Item,
+    root: &Path,
+    directory: &Path,
+) -> Result<Vec<Repository>> {
+    let keys: Vec<&str> = KEYS.into_iter().chain(["packages"]).collect();
+    item.each(|item| {
+        let packages = item.table(&keys)?.require("packages")?;
+        let repository = Repository::read(item, &keys, root, directory)?;
+        match repository.packages.is_empty() {
+            true => Err(packages.unexpected("at least one package")),
+            false => Ok(repository),
+        }
+    })
+}
+
+/// Refuses a repository that has the name of one before it, as the lock would confuse them.
+pub(super) fn check_names<'a>(repositories: impl Iterator<Item = &'a Repository>) -> Result<()> {
+    let mut known: BTreeMap<&str, &Repository> = BTreeMap::new();
+    for repository in repositories {
+        if let Some(other) = known.insert(&repository.name, repository) {
+            let what = format!("the repository name `{}`", repository.name);
+            let taken = format!("used at {}", other.place);
+            return Err(repository.place.error(Problem::Duplicate { what, taken }));
+        }
+    }
+    Ok(())
+}
+
 impl Repository {
-    fn read(item: &Item, root: &Path, directory: &Path) -> Result<Self> {
-        let table = item.table(&[
-            "name",
-            "url",
-            "mirrors",
-            "snapshot",
-            "suite",
-            "components",
-            "keyring",
-            "signed_by",
-        ])?;
+    fn read(item: &Item, keys: &[&str], root: &Path, directory: &Path) -> Result<Self> {
+        let table = item.table(keys)?;
         let name = table.require("name")?;
         let signed_by = table.require("signed_by")?;
         let fingerprints = signed_by.each(fingerprint)?;
         if fingerprints.is_empty() {
             return Err(signed_by.unexpected("at least one fingerprint"));
         }
+        let suite = word(table.require("suite")?)?;
         Ok(Self {
             name: word(name)?,
             url: url(table.require("url")?)?,
             mirrors: table.list("mirrors", url)?,
             snapshot: table.optional("snapshot", url)?,
-            suite: word(table.require("suite")?)?,
-            components: table.require("components")?.each(word)?,
+            components: components(&table, suite.ends_with('/'))?,
+            suite,
+            packages: table.list("packages", package_pattern)?,
             keyring: keyring(table.require("keyring")?, root, directory)?,
             signed_by: fingerprints,
             place: name.place.clone(),
         })
     }
+}
+
+/// A flat repository has no components, any other some.
+fn components(table: &Table<'_>, flat: bool) -> Result<Vec<String>> {
+    match table.get("components") {
+        Some(item) if flat => {
+            let message = "a flat repository (`suite` ends with `/`) has no components";
+            let help = Some("remove `components`, or name a suite".to_owned());
+            Err(item.place.error_with_help(Problem::Contradiction(message.to_owned()), help))
+        }
+        None if flat => Ok(Vec::new()),
+        _ => table.require("components")?.each(word),
+    }
+}
+
+/// The name of a package (Debian Policy Manual, section 5.6.1), in which `*` stands for any text. One
+/// that begins with it would let in whatever the repository offers.
+fn package_pattern(item: &Item) -> Result<String> {
+    let text = item.string()?;
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.*".contains(&byte);
+    let starts_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if !starts_well || !text.bytes().all(allowed) {
+        return Err(item.unexpected("the name of a package, or its beginning and `*`"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A word that becomes part of a URL path and of the lock. A suite may have several components
@@ -136,9 +189,13 @@ fn fingerprint(item: &Item) -> Result<String> {
     Ok(digits.to_ascii_uppercase())
 }
 
+/// A path below the definition, or `{ url = "…" }`.
 fn keyring(item: &Item, root: &Path, directory: &Path) -> Result<Keyring> {
     use std::path::Component;
-    let text = item.string()?;
+    if item.entries().is_ok() {
+        return Ok(Keyring::Url(url(item.table(&["url"])?.require("url")?)?));
+    }
+    let text = item.string().map_err(|_| item.unexpected("a path, or `{ url = \"…\" }`"))?;
     let relative = Path::new(text);
     let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
     if text.is_empty() || text.contains(char::is_control) || !inside {
@@ -147,5 +204,5 @@ fn keyring(item: &Item, root: &Path, directory: &Path) -> Result<Keyring> {
     let path = directory.join(relative);
     let bytes = read_bytes(root, &path)
         .map_err(|error| item.unexpected(format!("a readable file ({error})")))?;
-    Ok(Keyring { path, bytes })
+    Ok(Keyring::File { path, bytes })
 }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::debian::Debian;
+use super::debian::{Debian, Repository, more_repositories};
 use super::document::{Entries, Item, Table, parse};
+use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Problem, Result};
 use super::name::{
-    AbsolutePath, Account, ImageName, Mode, PackageName, ParameterName, UnitName, Version,
-    VolumeName, is_account,
+    AbsolutePath, Account, EndpointName, ImageName, Mode, PackageName, ParameterName, SourceName,
+    UnitName, Version, VolumeName, is_account,
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
+use super::swap::{Cluster, Swap};
+use super::upstream::Upstream;
 
 /// A definition as its file says it, every name and value checked as far as the file alone allows.
 #[derive(Clone, Debug)]
@@ -28,8 +31,12 @@ pub struct Image {
     pub role: bool,
     /// Where packages come from. Root images have it, others have not.
     pub debian: Option<Debian>,
+    /// Where else packages come from, for this image and those on top of it.
+    pub repositories: Vec<Repository>,
     /// The packages it asks for.
     pub packages: Packages,
+    /// What it has that is in no package, by name.
+    pub sources: BTreeMap<SourceName, Upstream>,
     /// Users by name, created before any package of this definition is configured.
     pub users: BTreeMap<Account, User>,
     /// Groups by name, besides those that go with a user.
@@ -52,6 +59,14 @@ pub struct Image {
     pub checks: Vec<Check>,
     /// How to ask a running guest whether it is well.
     pub health: Health,
+    /// What others connect to.
+    pub endpoints: BTreeMap<EndpointName, Endpoint>,
+    /// What it connects to.
+    pub connections: Vec<Connection>,
+    /// What it demands of its nodes at a site.
+    pub cluster: Option<Cluster>,
+    /// How one of its nodes is replaced.
+    pub swap: Option<Swap>,
     /// What makes it the boot image of disks, if it is one.
     pub boot: Option<Boot>,
     /// What makes it the part that only virtual machines have, if it is that.
@@ -206,13 +221,15 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 25] = [
     "summary",
     "version",
     "extends",
     "role",
     "debian",
+    "repositories",
     "packages",
+    "sources",
     "users",
     "groups",
     "parameters",
@@ -224,6 +241,10 @@ const KEYS: [&str; 19] = [
     "run",
     "check",
     "health",
+    "endpoints",
+    "connections",
+    "cluster",
+    "swap",
     "boot",
     "machine",
 ];
@@ -249,6 +270,16 @@ impl Image {
         if extends.is_none() && debian.is_none() {
             return Err(without_debian(&file.place));
         }
+        if let (None, Some(item)) = (&extends, table.get("repositories")) {
+            let message = "`[[repositories]]` is for images that extend another";
+            let help = Some("write `[[debian.repositories]]`, without `packages`".to_owned());
+            return Err(item
+                .place
+                .error_with_help(Problem::Contradiction(message.to_owned()), help));
+        }
+        let repositories =
+            table.optional("repositories", |item| more_repositories(item, root, &directory))?;
+        let repositories = repositories.unwrap_or_default();
         Ok(Self {
             name,
             summary: table.require("summary")?.line()?,
@@ -256,7 +287,9 @@ impl Image {
             extends,
             role: table.optional("role", Item::boolean)?.unwrap_or(false),
             debian,
+            repositories,
             packages: packages.unwrap_or_default(),
+            sources: table.map("sources", Upstream::read)?,
             users: table.map("users", |_, place, item| user(place, item))?,
             groups: table.map("groups", |_, place, item| group(place, item))?,
             parameters: table.map("parameters", Parameter::read)?,
@@ -268,10 +301,21 @@ impl Image {
             runs: table.list("run", run)?,
             checks: table.list("check", check)?,
             health: table.optional("health", health)?.unwrap_or_default(),
+            endpoints: table.map("endpoints", |_, place, item| Endpoint::read(place, item))?,
+            connections: table.list("connections", Connection::read)?,
+            cluster: table.optional("cluster", Cluster::read)?,
+            swap: table.optional("swap", Swap::read)?,
             boot: table.optional("boot", boot)?,
             machine: table.optional("machine", machine)?,
             place: file.place.clone(),
         })
+    }
+}
+
+impl Image {
+    /// The repositories that it names, as a root image or besides those below it.
+    pub fn all_repositories(&self) -> impl Iterator<Item = &Repository> {
+        self.debian.iter().flat_map(|debian| &debian.repositories).chain(&self.repositories)
     }
 }
 
@@ -440,7 +484,7 @@ fn machine(item: &Item) -> Result<Machine> {
 
 /// A program and its arguments. There is no shell, so none of them means anything special; a NUL
 /// cannot be passed to execve(2).
-fn argv(item: &Item) -> Result<Vec<String>> {
+pub(super) fn argv(item: &Item) -> Result<Vec<String>> {
     let words = item.each(|word| match word.string()? {
         text if text.contains('\0') => Err(word.unexpected("text without a NUL")),
         text => Ok(text.to_owned()),

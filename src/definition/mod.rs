@@ -12,6 +12,7 @@
 mod account;
 mod debian;
 mod document;
+mod endpoint;
 mod error;
 mod image;
 pub mod lint;
@@ -21,29 +22,37 @@ mod parameter;
 mod place;
 mod plan;
 mod project;
+mod secret;
+pub mod site;
 mod stack;
 mod suggest;
+mod swap;
+mod upstream;
 mod value;
 
 pub use account::Accounts;
 pub use debian::{Debian, Keyring, Repository};
+pub use endpoint::{Clients, Connection, Endpoint, PortSource, Protocol};
 pub use error::{Error, Located, Problem, Result};
 pub use image::{
     Boot, Check, FileRule, Group, Health, Image, Machine, Packages, Relation, Run, Secret, State,
     User,
 };
 pub use name::{
-    AbsolutePath, Account, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
-    PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
+    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode,
+    Network, PackageName, ParameterName, SiteName, SourceName, UnitName, Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
 pub use place::{Place, Source};
 pub(crate) use place::{read_text, refuse_links};
-pub use plan::{DiskPlan, Layer, Plan, Site};
+pub use plan::{DiskPlan, Layer, Plan};
 pub use project::Project;
+pub use site::{Admitted, OpenEndpoint, PublicName, Site};
 pub use stack::Setting;
 pub(crate) use suggest::did_you_mean;
+pub use swap::{Cluster, Swap};
+pub use upstream::{Pin, Upstream, UpstreamKind};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -103,6 +103,18 @@ text! {
     |text| text.len() <= 10 && is_directory_name(text)
 }
 text! {
+    /// The name of an endpoint.
+    EndpointName,
+    "an endpoint name (lower-case letters, digits and `-`, at most 63, a letter first)",
+    is_directory_name
+}
+text! {
+    /// The name of a source: a key of `[sources]` and the first part of `--source NAME=PATH`.
+    SourceName,
+    "a source name (lower-case letters, digits and `-`, at most 63, a letter first)",
+    is_directory_name
+}
+text! {
     /// The name of a user or group, in the form that systemd calls strict
     /// (<https://systemd.io/USER_NAMES/>), in lower case.
     Account,
@@ -223,6 +235,24 @@ impl FromStr for Mode {
 /// A network: an address whose host bits are zero, and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(InterfaceAddress);
+
+impl Network {
+    /// The network that is nothing but `address`.
+    pub fn host(address: IpAddr) -> Self {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Self(InterfaceAddress { address, prefix })
+    }
+
+    /// Whether every address of `other` is one of this network.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.0.prefix <= other.0.prefix && self.0.reaches(other.0.address)
+    }
+
+    /// Its lowest address.
+    pub fn address(&self) -> IpAddr {
+        self.0.address
+    }
+}
 
 impl FromStr for Network {
     type Err = InvalidText;

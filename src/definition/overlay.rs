@@ -7,8 +7,9 @@ use std::path::Path;
 use super::document::{Entries, Item, parse};
 use super::error::{Problem, Result};
 use super::image::Image;
-use super::name::{Hostname, ImageName, InterfaceAddress, SiteName};
+use super::name::{Hostname, ImageName, InterfaceAddress, Network, SiteName};
 use super::place::{Place, read_text};
+use super::site::PublicName;
 use super::suggest::did_you_mean;
 
 /// An overlay as its file says it.
@@ -24,6 +25,10 @@ pub struct Overlay {
     pub(super) values: BTreeMap<ImageName, (Place, Entries)>,
     /// The nodes it adds to, or changes in, the overlay it extends.
     pub(super) nodes: Vec<DeclaredNode>,
+    /// What name servers say of its names.
+    pub(super) names: Vec<PublicName>,
+    /// The networks of those who look after it, if it says so.
+    pub(super) operators: Option<Vec<Network>>,
     /// The beginning of the file, for messages about the overlay as a whole.
     pub place: Place,
 }
@@ -38,6 +43,7 @@ pub(super) struct DeclaredNode {
     address_place: Place,
     gateway: Option<IpAddr>,
     number: Option<u32>,
+    host: Option<(Hostname, Place)>,
     place: Place,
 }
 
@@ -54,6 +60,10 @@ pub struct Node {
     pub gateway: Option<IpAddr>,
     /// Its number among the nodes of its role, from 1.
     pub number: u32,
+    /// The Proxmox node that it lies on, and where the overlay says so.
+    pub host: Option<(Hostname, Place)>,
+    /// Where its name stands.
+    pub place: Place,
 }
 
 impl Overlay {
@@ -62,7 +72,7 @@ impl Overlay {
         let path = Path::new("overlays").join(name.as_str()).join("overlay.toml");
         let source = read_text(root, &path)?;
         let file = parse(&source)?;
-        let table = file.table(&["summary", "extends", "images", "nodes"])?;
+        let table = file.table(&["summary", "extends", "images", "nodes", "names", "operators"])?;
         Ok(Self {
             name,
             summary: table.require("summary")?.line()?,
@@ -70,14 +80,25 @@ impl Overlay {
             values: table
                 .map("images", |_, place, item| Ok((place.clone(), item.entries()?.clone())))?,
             nodes: table.list("nodes", DeclaredNode::read)?,
+            names: table.map("names", public_name)?.into_values().collect(),
+            operators: table.optional("operators", operators)?,
             place: file.place.clone(),
         })
     }
 }
 
+fn public_name(name: &Hostname, place: &Place, item: &Item) -> Result<PublicName> {
+    let address = item.string()?.parse().map_err(|_| item.unexpected("an address"))?;
+    Ok(PublicName { name: name.clone(), address, place: place.clone() })
+}
+
+fn operators(item: &Item) -> Result<Vec<Network>> {
+    item.table(&["networks"])?.require("networks")?.each(Item::parse)
+}
+
 impl DeclaredNode {
     fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["name", "image", "address", "gateway", "number"])?;
+        let table = item.table(&["name", "image", "address", "gateway", "number", "host"])?;
         let name = table.require("name")?;
         let image = table.require("image")?;
         let address_item = table.require("address")?;
@@ -99,6 +120,7 @@ impl DeclaredNode {
             gateway,
             number: table
                 .optional("number", |item| item.integer_in(1..=9999, "a number from 1 to 9999"))?,
+            host: table.optional("host", |item| Ok((item.parse()?, item.place.clone())))?,
             place: name.place.clone(),
         })
     }
@@ -178,6 +200,8 @@ fn number(declared: &[&DeclaredNode]) -> Result<Vec<Node>> {
             address: node.address,
             gateway: node.gateway,
             number,
+            host: node.host.clone(),
+            place: node.place.clone(),
         });
     }
     Ok(nodes)

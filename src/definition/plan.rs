@@ -6,11 +6,13 @@ use super::account::{Accounts, accounts};
 use super::debian::Debian;
 use super::error::{Error, Problem, Result};
 use super::image::{Check, Health, Image, Packages, Run, Secret, State, without_debian};
-use super::name::{ImageName, ParameterName, SiteName, UnitName, Version};
+use super::name::{ImageName, ParameterName, UnitName, Version};
 use super::overlay::{Node, Overlay};
 use super::parameter::Parameter;
 use super::project::{Project, known};
+use super::site::{OpenEndpoint, Site, open};
 use super::stack::{Setting, declaration};
+use super::upstream::Upstream;
 
 /// Everything that decides what a role becomes, before packages are resolved.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ pub struct Plan {
     pub summary: String,
     /// The site it is built for, if any.
     pub site: Option<Site>,
-    /// Where packages come from.
+    /// Where packages come from: the repositories of all definitions of the stack, root first.
     pub debian: Debian,
     /// What each definition of the stack asks for, root first.
     pub layers: Vec<Layer>,
@@ -37,6 +39,8 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// The health commands; those of a later definition replace those of an earlier one.
     pub health: Health,
+    /// The endpoints of the stack, by name, and who may connect to them.
+    pub endpoints: Vec<OpenEndpoint>,
 }
 
 /// What a role is as a virtual machine's disk.
@@ -59,21 +63,12 @@ pub struct Layer {
     pub accounts: Accounts,
     /// Its packages.
     pub packages: Packages,
+    /// What it has that is in no package.
+    pub sources: Vec<Upstream>,
     /// Its commands.
     pub runs: Vec<Run>,
     /// The units it masks.
     pub masks: Vec<UnitName>,
-}
-
-/// A site as templates see it.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// Its name.
-    pub name: SiteName,
-    /// What it is, in one line.
-    pub summary: String,
-    /// Its nodes.
-    pub nodes: Vec<Node>,
 }
 
 impl Plan {
@@ -95,15 +90,24 @@ impl Project {
     ///
     /// An unknown role or site, a role that is only a layer, and every parameter without a value.
     pub fn plan(&self, role: &str, site: Option<&str>) -> Result<Plan> {
-        let image = self.image(role)?;
-        if !image.role {
-            let roles = self.roles().map(|image| image.name.as_str());
-            return Err(Error::NotARole {
-                name: role.to_owned(),
-                help: known(role, "roles", roles.collect::<Vec<_>>().into_iter()),
-            });
+        self.plan_of(self.role(role)?, &self.stack(role)?, site)
+    }
+
+    /// The definition of the role called `name`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown image, or one that is only a layer.
+    pub fn role(&self, name: &str) -> Result<&Image> {
+        let image = self.image(name)?;
+        if image.role {
+            return Ok(image);
         }
-        self.plan_of(image, &self.stack(role)?, site)
+        let roles = self.roles().map(|image| image.name.as_str());
+        Err(Error::NotARole {
+            name: name.to_owned(),
+            help: known(name, "roles", roles.collect::<Vec<_>>().into_iter()),
+        })
     }
 
     /// Settles what `role` is as a disk at `site`; none if no machine definition is laid on it.
@@ -128,19 +132,23 @@ impl Project {
         let overlays = site.map(|site| self.overlays(site)).transpose()?.unwrap_or_default();
         let accounts = accounts(stack)?;
         let debian = stack.first().and_then(|root| root.debian.clone());
-        let debian = debian.ok_or_else(|| without_debian(&image.place))?;
+        let mut debian = debian.ok_or_else(|| without_debian(&image.place))?;
+        debian.repositories.extend(stack.iter().flat_map(|image| image.repositories.clone()));
+        let site = site.map(|site| self.site_of(site)).transpose()?;
+        let values = self.values(stack, &overlays)?;
         Ok(Plan {
             role: image.name.clone(),
             version: image.version.clone(),
             summary: image.summary.clone(),
-            site: site.map(|site| self.site_of(site)).transpose()?,
             debian,
             layers: stack
                 .iter()
                 .zip(accounts)
                 .map(|(image, accounts)| layer(image, accounts))
                 .collect(),
-            values: self.values(stack, &overlays)?,
+            endpoints: open(self, stack, &values, site.as_ref())?,
+            site,
+            values,
             secrets: stack.iter().flat_map(|image| image.secrets.clone()).collect(),
             states: stack.iter().flat_map(|image| image.states.clone()).collect(),
             checks: stack.iter().flat_map(|image| image.checks.clone()).collect(),
@@ -148,16 +156,11 @@ impl Project {
         })
     }
 
-    fn site_of(&self, name: &str) -> Result<Site> {
-        let overlay = self.site(name)?;
-        Ok(Site {
-            name: overlay.name.clone(),
-            summary: overlay.summary.clone(),
-            nodes: self.nodes(name)?.to_vec(),
-        })
+    pub(super) fn site_of(&self, name: &str) -> Result<Site> {
+        Ok(Site::new(self.site(name)?, &self.overlays(name)?, self.nodes(name)?))
     }
 
-    fn values(
+    pub(super) fn values(
         &self,
         stack: &[&Image],
         overlays: &[&Overlay],
@@ -204,6 +207,7 @@ fn layer(image: &Image, accounts: Accounts) -> Layer {
         image: image.name.clone(),
         accounts,
         packages: image.packages.clone(),
+        sources: image.sources.values().cloned().collect(),
         runs: image.runs.clone(),
         masks: image.masks.clone(),
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::{fs, io};
 
 use super::account::accounts;
+use super::endpoint;
 use super::error::{Error, Problem, Result};
 use super::image::{Image, Machine};
 use super::name::{ImageName, SiteName};
@@ -191,6 +192,7 @@ impl Project {
             let known = errors.len();
             errors.extend(check_unique(&stack).err());
             errors.extend(accounts(&stack).err());
+            errors.extend(endpoint::check(&stack));
             let values = settings(below, &image.values, &self.images, &mut errors);
             checked.insert(image.name.clone(), values);
             if errors.len() > known {
@@ -240,6 +242,14 @@ impl Project {
             let message = "a machine definition is laid on roles and is none itself".to_owned();
             let help = "let it extend what those roles stand on, and remove `role`".to_owned();
             return Err(machine.place.error_with_help(Problem::Contradiction(message), Some(help)));
+        }
+        if let Some(endpoint) = image.endpoints.values().next() {
+            let message = "a machine definition has no endpoints".to_owned();
+            let help = "the firewall is part of containers, too: move it to a role, or to the image that this \
+                        one extends".to_owned();
+            return Err(endpoint
+                .place
+                .error_with_help(Problem::Contradiction(message), Some(help)));
         }
         Ok(())
     }

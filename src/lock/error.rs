@@ -150,6 +150,22 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Repository(#[from] repository::Error),
+    /// A locked image no longer fits what it stands on, and nothing can be found that does.
+    #[error(
+        "{} would leave the lock: what it stands on changes, and a repository of it cannot be used",
+        list(images)
+    )]
+    #[diagnostic(help(
+        "run the command on a machine that reaches the repository; or name the roles to lock \
+         (`imgbuild lock ROLE…`): roles that are not named leave the lock then, and the others change"
+    ))]
+    Lost {
+        /// The images.
+        images: Vec<String>,
+        /// What is wrong with the repository.
+        #[related]
+        causes: Vec<Error>,
+    },
     /// An index of packages has no sense.
     #[error("the repository `{repository}`")]
     Packages {
@@ -160,6 +176,11 @@ pub enum Error {
         #[diagnostic_source]
         source: packages::Error,
     },
+}
+
+/// Names in quotes.
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 impl Error {

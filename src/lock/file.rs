@@ -23,6 +23,9 @@
 //! at which the packages were on offer: an archive of past states has all of them for that
 //! moment. A package that was kept although it had left its repository by then has a `snapshot`
 //! of its own.
+//!
+//! An image with `[sources.NAME]` has a list `sources` beside its `packages`, a line each: `name`,
+//! `type`, `sha256` or `unverified`, `published` and `urls`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,7 +39,7 @@ use std::time::Duration;
 use miette::NamedSource;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Wishes, wants_digests};
+use super::{Error, LockedSource, Wishes, wants_digests};
 use crate::debian::date::Moment;
 use crate::debian::packages::{is_architecture, is_pool_path};
 use crate::debian::relation::is_package_name;
@@ -69,7 +72,7 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRepository {
-    /// The root image that names the repository.
+    /// The image that names the repository.
     pub image: String,
     /// The repository's name there.
     pub name: String,
@@ -79,6 +82,9 @@ pub struct LockedRepository {
     pub date: Moment,
     /// The SHA-256 of its InRelease file.
     pub release: Digest,
+    /// The SHA-256 of the certificates, if they came from a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<Digest>,
 }
 
 /// The packages that one image has and its parent has not.
@@ -89,6 +95,9 @@ pub struct LockedImage {
     pub wants: Digest,
     /// The packages, sorted by name.
     pub packages: Vec<LockedPackage>,
+    /// What it has that is in no package, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<LockedSource>,
 }
 
 /// One file of one package.
@@ -123,6 +132,21 @@ pub struct OutOfDate {
     pub image: String,
     /// What about it.
     pub reason: &'static str,
+}
+
+/// An image that the lock has not, and that needs a repository which the lock has never seen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[error("`{image}` is not in the lock: nobody has locked it from {} yet", urls.join(" and "))]
+#[diagnostic(help(
+    "run `imgbuild lock {image}` on a machine that reaches the repository and commit the lock file; \
+     or name a copy of it in `mirrors` of its definition, as a URL or a directory (`file:///…`), and \
+     run it here"
+))]
+pub struct Unlocked {
+    /// The image.
+    pub image: String,
+    /// The URLs of such repositories.
+    pub urls: Vec<String>,
 }
 
 impl LockedPackage {
@@ -261,13 +285,16 @@ impl Lock {
         writeln!(text, "version = {}", self.version)?;
         writeln!(text, "snapshot = {}", quoted(&self.snapshot))?;
         for repository in &self.repositories {
-            let LockedRepository { image, name, suite, date, release } = repository;
+            let LockedRepository { image, name, suite, date, release, keyring } = repository;
             writeln!(text, "\n[[repository]]")?;
             writeln!(text, "image = {}", quoted(image))?;
             writeln!(text, "name = {}", quoted(name))?;
             writeln!(text, "suite = {}", quoted(suite))?;
             writeln!(text, "date = \"{date}\"")?;
             writeln!(text, "release = \"{release}\"")?;
+            if let Some(keyring) = keyring {
+                writeln!(text, "keyring = \"{keyring}\"")?;
+            }
         }
         for (name, image) in &self.images {
             writeln!(text, "\n[image.{}]", key(name))?;
@@ -277,6 +304,13 @@ impl Lock {
                 write_package(text, package)?;
             }
             writeln!(text, "]")?;
+            if !image.sources.is_empty() {
+                writeln!(text, "sources = [")?;
+                for source in &image.sources {
+                    source.write(text)?;
+                }
+                writeln!(text, "]")?;
+            }
         }
         Ok(())
     }
@@ -288,6 +322,21 @@ impl Lock {
     ///
     /// The first image that is absent, or wants something else than when the lock was made.
     pub fn check(&self, wishes: &[Wishes]) -> Result<(), OutOfDate> {
+        self.check_packages(wishes)?;
+        let differs = |wish: &&Wishes| {
+            self.images.get(&wish.image).is_some_and(|locked| locked.sources != wish.sources)
+        };
+        match wishes.iter().find(differs) {
+            None => Ok(()),
+            Some(wish) => Err(OutOfDate {
+                image: wish.image.clone(),
+                reason: "has other sources than when the lock was made",
+            }),
+        }
+    }
+
+    /// As [`Lock::check`], for packages alone.
+    pub(super) fn check_packages(&self, wishes: &[Wishes]) -> Result<(), OutOfDate> {
         let digests = wants_digests(wishes);
         for image in wishes.iter().map(|wishes| &wishes.image) {
             let reason = match self.images.get(image) {
@@ -300,6 +349,28 @@ impl Lock {
             return Err(OutOfDate { image: image.clone(), reason });
         }
         Ok(())
+    }
+
+    /// The images of `wishes`, parents before children, that were never locked because nobody has
+    /// reached all of their repositories yet. Every other image has to be in the lock.
+    pub fn unlocked(&self, wishes: &[Wishes]) -> Vec<Unlocked> {
+        let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut unlocked = Vec::new();
+        for image in wishes {
+            let inherited = image.parent.as_deref().and_then(|parent| missing.get(parent));
+            let own = image.own_repositories().iter().filter(|own| {
+                let is_own =
+                    |seen: &&LockedRepository| seen.image == image.image && seen.name == own.name;
+                !self.repositories.iter().any(|seen| is_own(&seen))
+            });
+            let mut urls = inherited.cloned().unwrap_or_default();
+            urls.extend(own.map(|repository| repository.url.clone()));
+            if !urls.is_empty() && !self.images.contains_key(&image.image) {
+                unlocked.push(Unlocked { image: image.image.clone(), urls: urls.clone() });
+            }
+            missing.insert(&image.image, urls);
+        }
+        unlocked
     }
 }
 
@@ -323,7 +394,7 @@ fn key(name: &str) -> String {
 }
 
 /// A basic string of TOML.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('"');
     for character in value.chars() {

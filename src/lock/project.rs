@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::LockedSource;
 use super::wishes::{DebianSettings, Wanted, Wishes};
-use crate::debian::repository::Repository;
-use crate::definition::{self, Debian, Image, Project, Result};
+use crate::debian::repository::{Certificates, Repository};
+use crate::definition::{self, Image, Keyring, Project, Result};
 
 /// The wishes of all definitions, parents before children. A machine definition has none of its own: it
 /// is resolved on top of each role that it is laid on, as what [`machine_key`] says.
@@ -18,21 +19,41 @@ pub fn wishes(project: &Project) -> Result<Vec<Wishes>> {
     let mut wishes = Vec::new();
     for image in project.images().filter(|image| image.machine.is_none()) {
         let stack = project.stack(image.name.as_str())?;
-        let Some(debian) = stack.first().and_then(|root| root.debian.as_ref()) else { continue };
         let mut parent = None;
-        for image in stack {
-            let name = image.name.to_string();
+        for height in 1..=stack.len() {
+            let Some(name) = stack.get(height - 1).map(|image| image.name.to_string()) else {
+                break;
+            };
             if known.insert(name.clone()) {
-                wishes.push(wishes_of(image, name.clone(), parent, debian));
+                wishes.extend(wishes_of(&stack[..height], name.clone(), parent));
             }
             parent = Some(name);
         }
         if let Some((machine, _)) = project.machine_of(image).filter(|_| image.role) {
             let name = machine_key(image.name.as_str(), machine.name.as_str());
-            wishes.push(wishes_of(machine, name, parent, debian));
+            let stack: Vec<&Image> = stack.into_iter().chain([machine]).collect();
+            wishes.extend(wishes_of(&stack, name, parent));
         }
     }
     Ok(wishes)
+}
+
+/// What a lock must have before `role` can be built in any format: the names of its own stack, of what
+/// a machine definition adds to it, and of the stack of the image that disks boot with.
+///
+/// # Errors
+///
+/// There is no such role.
+pub fn needed_by(project: &Project, role: &str) -> Result<BTreeSet<String>> {
+    let names = |name: &str| -> Result<BTreeSet<String>> {
+        Ok(project.stack(name)?.into_iter().map(|image| image.name.to_string()).collect())
+    };
+    let mut needed = names(role)?;
+    if let Some((machine, declared)) = project.machine_of(project.image(role)?) {
+        needed.insert(machine_key(role, machine.name.as_str()));
+        needed.extend(names(declared.boot.0.as_str())?);
+    }
+    Ok(needed)
 }
 
 /// The name under which a lock has the packages that the definition `machine` adds to `role`. No image
@@ -41,23 +62,31 @@ pub fn machine_key(role: &str, machine: &str) -> String {
     format!("{role}/{machine}")
 }
 
-fn wishes_of(image: &Image, name: String, parent: Option<String>, debian: &Debian) -> Wishes {
+/// The wishes of the last image of `stack`, under the name that the lock gives them.
+fn wishes_of(stack: &[&Image], name: String, parent: Option<String>) -> Option<Wishes> {
+    let (image, debian) = (stack.last()?, stack.first()?.debian.as_ref()?);
     let relations = image.packages.install.iter().map(|relation| Wanted {
         text: relation.text.clone(),
         source: Arc::clone(relation.place.source()),
         span: relation.place.span(),
     });
-    Wishes {
+    Some(Wishes {
         image: name,
         parent,
         relations: relations.collect(),
         essential: image.packages.essential,
         exclude: image.packages.exclude.iter().map(|(name, _)| name.to_string()).collect(),
+        sources: image.sources.values().map(LockedSource::from).collect(),
         debian: DebianSettings {
             architecture: debian.architecture.clone(),
-            repositories: debian.repositories.iter().map(repository).collect(),
+            repositories: stack
+                .iter()
+                .flat_map(|image| image.all_repositories())
+                .map(repository)
+                .collect(),
         },
-    }
+        own_repositories: image.all_repositories().count(),
+    })
 }
 
 /// A repository as it is read and downloaded from.
@@ -69,7 +98,11 @@ pub fn repository(declared: &definition::Repository) -> Repository {
         snapshot: declared.snapshot.clone(),
         suite: declared.suite.clone(),
         components: declared.components.clone(),
-        keyring: declared.keyring.bytes.clone(),
+        packages: declared.packages.clone(),
+        keyring: match &declared.keyring {
+            Keyring::File { bytes, .. } => Certificates::Here(bytes.clone()),
+            Keyring::Url(url) => Certificates::Url(url.clone()),
+        },
         signed_by: declared.signed_by.clone(),
     }
 }

@@ -7,7 +7,9 @@ use miette::SourceSpan;
 use rayon::prelude::*;
 
 use super::session::Session;
-use super::{Error, Lock, LockedRepository, Wanted, Wishes, wants_digests};
+use super::{
+    Error, Lock, LockedImage, LockedRepository, Repository, Wanted, Wishes, wants_digests,
+};
 use crate::debian::date::Moment;
 use crate::debian::relation::{self, Relation};
 use crate::debian::repository::{Contents, Transport};
@@ -26,14 +28,37 @@ pub enum Update {
     All,
 }
 
+/// A lock, and what is missing from it.
+#[derive(Debug)]
+pub struct Resolution {
+    /// The lock.
+    pub lock: Lock,
+    /// The images whose repositories cannot be used, with the reasons.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An image one of whose repositories cannot be used, and those that stand on it.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Why.
+    pub error: Error,
+    /// Images whose part of the lock stays as it was.
+    pub kept: Vec<String>,
+    /// Images whose part of the lock is gone, because what they stand on has changed.
+    pub lost: Vec<String>,
+    /// Images that were not locked before, either.
+    pub missing: Vec<String>,
+}
+
 /// Resolves `wishes`, parents before children, with what their repositories offer at `now`.
 ///
 /// A lock from which nothing changed is returned as it was, without asking the network if the
-/// wishes alone show that.
+/// wishes alone show that. Images whose repositories cannot be used do not keep others from being
+/// locked.
 ///
 /// # Errors
 ///
-/// A repository cannot be used, or the wishes cannot be fulfilled.
+/// No image can be locked for want of its repositories, or the wishes cannot be fulfilled.
 ///
 /// # Panics
 ///
@@ -44,82 +69,157 @@ pub fn resolve(
     previous: Option<&Lock>,
     update: &Update,
     now: SystemTime,
-) -> Result<Lock, Error> {
+) -> Result<Resolution, Error> {
     let wants = wants_digests(wishes);
-    let images = read_wishes(wishes, &wants)?;
+    let mut images = read_wishes(wishes, &wants)?;
     if let Update::Only(packages) = update {
         require_locked(packages, previous)?;
     }
     if let Some(previous) = previous
         && *update == Update::Missing
-        && previous.check(wishes).is_ok()
+        && previous.check_packages(wishes).is_ok()
     {
-        return Ok(restricted(previous, wishes));
+        return Ok(Resolution { lock: refreshed(previous, wishes), left_out: Vec::new() });
     }
     let now = Moment::from(now);
-    let stacks = wishes
-        .iter()
-        .filter(|image| image.parent.is_none())
-        .map(|root| Ok((root.image.as_str(), read_repositories(root, transport, previous, now)?)))
-        .collect::<Result<BTreeMap<_, _>, Error>>()?;
-    let mut session = Session::new(images, &stacks, previous, update)?;
-    let lock = Lock {
-        version: 1,
-        snapshot: now.snapshot(),
-        images: session.run()?,
-        repositories: stacks
-            .iter()
-            .flat_map(|(root, repositories)| {
-                repositories.iter().map(|(name, suite, contents)| LockedRepository {
-                    image: (*root).to_owned(),
-                    name: (*name).to_owned(),
-                    suite: (*suite).to_owned(),
-                    date: contents.date,
-                    release: contents.release,
-                })
-            })
-            .collect(),
-    };
-    Ok(match previous {
+    let (offers, errors) = read_all(wishes, transport, previous, now);
+    let mut left_out = mark_unusable(&mut images, errors);
+    if let Some(position) = left_out.iter().position(|it| it.missing.len() == images.len()) {
+        return Err(left_out.swap_remove(position).error);
+    }
+    let mut session = Session::new(images, &offers, previous, update)?;
+    let images = session.run()?;
+    for group in &mut left_out {
+        let had = |name: &String| previous.is_some_and(|lock| lock.images.contains_key(name));
+        let all = std::mem::take(&mut group.missing);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|name| images.contains_key(name));
+        (group.lost, group.missing) = gone.into_iter().partition(had);
+        group.kept = kept;
+    }
+    if images.is_empty()
+        && let Some(first) = left_out.pop()
+    {
+        return Err(first.error);
+    }
+    let repositories = locked_repositories(wishes, &offers, previous, &images);
+    let lock = Lock { version: 1, snapshot: now.snapshot(), images, repositories };
+    let lock = match previous {
         Some(previous) if is_same(previous, &lock) => previous.clone(),
         _ => lock,
-    })
+    };
+    Ok(Resolution { lock, left_out })
 }
 
-/// Name, suite and content of each repository of a stack.
-pub(super) type Repositories<'a> = Vec<(&'a str, &'a str, Contents)>;
+/// The content of each repository that an image names itself, in their order, by the image.
+pub(super) type Offers<'a> = BTreeMap<&'a str, Vec<Contents>>;
 
-fn read_repositories<'a>(
-    root: &'a Wishes,
+/// Reads all repositories, each of them once, those of one image at a time. Also what went wrong, by
+/// image.
+fn read_all<'a>(
+    wishes: &'a [Wishes],
     transport: &dyn Transport,
     previous: Option<&Lock>,
     now: Moment,
-) -> Result<Repositories<'a>, Error> {
-    root.debian
-        .repositories
-        .par_iter()
-        .map(|repository| {
-            let seen = previous.and_then(|lock| {
-                lock.repositories.iter().find(|seen| {
-                    seen.image == root.image
-                        && seen.name == repository.name
-                        && seen.suite == repository.suite
-                })
-            });
-            let not_before = seen.map(|seen| seen.date);
-            let contents =
-                repository.read(transport, &root.debian.architecture, not_before, now)?;
-            Ok((repository.name.as_str(), repository.suite.as_str(), contents))
-        })
-        .collect()
+) -> (Offers<'a>, BTreeMap<&'a str, Error>) {
+    let (mut offers, mut errors) = (Offers::new(), BTreeMap::new());
+    for image in wishes.iter().filter(|image| !image.own_repositories().is_empty()) {
+        match read_own(image, transport, previous, now) {
+            Ok(contents) => drop(offers.insert(image.image.as_str(), contents)),
+            Err(error) => drop(errors.insert(image.image.as_str(), error)),
+        }
+    }
+    (offers, errors)
+}
+
+fn read_own(
+    image: &Wishes,
+    transport: &dyn Transport,
+    previous: Option<&Lock>,
+    now: Moment,
+) -> Result<Vec<Contents>, Error> {
+    let read = |repository: &Repository| {
+        let seen = previous.and_then(|lock| {
+            lock.repositories.iter().find(|seen| is_state_of(seen, image, repository))
+        });
+        let not_before = seen.map(|seen| seen.date);
+        Ok(repository.read(transport, &image.debian.architecture, not_before, now)?)
+    };
+    image.own_repositories().par_iter().map(read).collect()
+}
+
+fn is_state_of(seen: &LockedRepository, image: &Wishes, repository: &Repository) -> bool {
+    seen.image == image.image && seen.name == repository.name && seen.suite == repository.suite
+}
+
+/// Marks the images that cannot be resolved, and groups them by what is wrong. So far, all count as
+/// missing.
+fn mark_unusable(images: &mut [Image<'_>], mut errors: BTreeMap<&str, Error>) -> Vec<LeftOut> {
+    let mut left_out: Vec<LeftOut> = Vec::new();
+    // Which group an image belongs to.
+    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+    for image in images {
+        let parent = image.wishes.parent.as_deref();
+        let inherited = parent.and_then(|parent| groups.get(parent).copied());
+        let own = errors.remove(image.name());
+        let group = match (inherited, own) {
+            (Some(group), _) => group,
+            (None, Some(error)) => {
+                let (kept, lost, missing) = (Vec::new(), Vec::new(), Vec::new());
+                left_out.push(LeftOut { error, kept, lost, missing });
+                left_out.len() - 1
+            }
+            (None, None) => continue,
+        };
+        image.usable = false;
+        groups.insert(&image.wishes.image, group);
+        left_out[group].missing.push(image.wishes.image.clone());
+    }
+    left_out
+}
+
+/// The states of the repositories that `images` were made from: what was read now, or else was known
+/// before.
+fn locked_repositories(
+    wishes: &[Wishes],
+    offers: &Offers<'_>,
+    previous: Option<&Lock>,
+    images: &BTreeMap<String, LockedImage>,
+) -> Vec<LockedRepository> {
+    let mut states = Vec::new();
+    for image in wishes.iter().filter(|image| images.contains_key(&image.image)) {
+        let contents = offers.get(image.image.as_str());
+        for (index, repository) in image.own_repositories().iter().enumerate() {
+            let known = || {
+                let mut known = previous?.repositories.iter();
+                known.find(|seen| is_state_of(seen, image, repository)).cloned()
+            };
+            let state = match contents.and_then(|contents| contents.get(index)) {
+                Some(contents) => Some(LockedRepository {
+                    image: image.image.clone(),
+                    name: repository.name.clone(),
+                    suite: repository.suite.clone(),
+                    date: contents.date,
+                    release: contents.release,
+                    keyring: contents.keyring,
+                }),
+                None => known(),
+            };
+            states.extend(state);
+        }
+    }
+    states.sort_by(|left, right| left.image.cmp(&right.image));
+    states
 }
 
 /// One image with its wishes understood.
 pub(super) struct Image<'a> {
     pub wishes: &'a Wishes,
     pub wants: Digest,
-    /// The image that names the repositories.
-    pub root: &'a str,
+    /// The nearest image, from this one downwards, that names repositories.
+    pub source: &'a str,
+    /// Whether its repositories, and those of the images below it, could be read.
+    pub usable: bool,
     pub relations: Vec<Relation<'a>>,
     /// What it must not have, with the reason: its own wishes and those of its ancestors.
     pub excluded: BTreeMap<String, String>,
@@ -144,11 +244,14 @@ fn read_wishes<'a>(
             let reason = format!("image `{}` excludes it", wish.image);
             excluded.entry(name.clone()).or_insert(reason);
         }
-        let root = parent.map_or(wish.image.as_str(), |parent| parent.root);
+        let own = (!wish.own_repositories().is_empty()).then_some(wish.image.as_str());
+        let inherited = || parent.map_or(wish.image.as_str(), |parent| parent.source);
+        let source = own.unwrap_or_else(inherited);
         images.push(Image {
             wishes: wish,
             wants: wants[wish.image.as_str()],
-            root,
+            source,
+            usable: true,
             relations,
             excluded,
         });
@@ -194,12 +297,18 @@ fn require_locked(packages: &[String], previous: Option<&Lock>) -> Result<(), Er
     Ok(())
 }
 
-/// `lock` without the images that `wishes` does not name.
-fn restricted(lock: &Lock, wishes: &[Wishes]) -> Lock {
+/// `lock` without the images that `wishes` does not name, and with their sources, which take no
+/// resolving.
+fn refreshed(lock: &Lock, wishes: &[Wishes]) -> Lock {
     let mut lock = lock.clone();
     let exists = |name: &str| wishes.iter().any(|image| image.image == name);
     lock.images.retain(|name, _| exists(name));
     lock.repositories.retain(|repository| exists(&repository.image));
+    for wish in wishes {
+        if let Some(image) = lock.images.get_mut(&wish.image) {
+            image.sources.clone_from(&wish.sources);
+        }
+    }
     lock
 }
 

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::resolve::{Image, Repositories, Update};
-use super::{Error, Lock, LockedImage, LockedPackage, Repository, Wanted};
-use crate::debian::packages::{Departed, PackageId, Universe};
+use super::resolve::{Image, Offers, Update};
+use super::{DebianSettings, Error, Lock, LockedImage, LockedPackage, Repository, Wanted};
+use crate::debian::packages::{Departed, Package, PackageId, Universe};
 use crate::debian::relation::Relation;
+use crate::debian::repository::Contents;
 use crate::debian::resolve::{self, Failure, Request};
 use crate::debian::version;
 
 /// What is known while resolving.
 pub(super) struct Session<'a> {
     images: Vec<Image<'a>>,
+    /// What is on offer to the images that name repositories, and to those on top of them.
     universes: BTreeMap<&'a str, Universe<'a>>,
     previous: Option<&'a Lock>,
     update: &'a Update,
@@ -20,33 +22,36 @@ pub(super) struct Session<'a> {
 }
 
 /// The packages of one image.
-struct Resolved {
+struct Resolved<'a> {
     /// Those that it has and its parent has not, sorted by name.
     own: Vec<PackageId>,
     /// Those of its ancestors and its own.
     all: Vec<PackageId>,
     /// Whether they are just those of the previous lock.
     kept: bool,
+    /// Whether the previous lock has the same for it and its ancestors, however that came about.
+    same: bool,
+    /// Where its ids come from.
+    source: &'a str,
 }
 
 impl<'a> Session<'a> {
     pub fn new(
         images: Vec<Image<'a>>,
-        stacks: &'a BTreeMap<&'a str, Repositories<'a>>,
+        offers: &'a Offers<'a>,
         previous: Option<&'a Lock>,
         update: &'a Update,
     ) -> Result<Self, Error> {
-        let mut universes = BTreeMap::new();
-        for image in images.iter().filter(|image| image.wishes.parent.is_none()) {
-            let mut universe = Universe::new();
-            for (index, (name, _, contents)) in stacks[image.root].iter().enumerate() {
-                for text in &contents.indexes {
-                    universe.add(index, text, &image.wishes.debian.architecture).map_err(
-                        |source| Error::Packages { repository: (*name).to_owned(), source },
-                    )?;
-                }
-            }
-            universes.insert(image.root, universe);
+        let mut universes: BTreeMap<&str, Universe<'a>> = BTreeMap::new();
+        let mut sources: BTreeMap<&str, &str> = BTreeMap::new();
+        for image in &images {
+            sources.insert(&image.wishes.image, image.source);
+            let Some(offer) = offers.get(image.wishes.image.as_str()) else { continue };
+            let parent = image.wishes.parent.as_deref().and_then(|parent| sources.get(parent));
+            let below = parent.and_then(|source| universes.get(source));
+            let mut universe = below.cloned().unwrap_or_default();
+            add_offer(&mut universe, image, offer)?;
+            universes.insert(image.source, universe);
         }
         Ok(Self { images, universes, previous, update, released: BTreeSet::new() })
     }
@@ -56,8 +61,12 @@ impl<'a> Session<'a> {
     /// is done once more.
     pub fn run(&mut self) -> Result<BTreeMap<String, LockedImage>, Error> {
         'again: loop {
-            let mut resolved: BTreeMap<String, Resolved> = BTreeMap::new();
+            let mut resolved: BTreeMap<String, Resolved<'a>> = BTreeMap::new();
             for index in 0..self.images.len() {
+                // Kept as they are, or left out: nothing is known about what they could have.
+                if !self.images[index].usable {
+                    continue;
+                }
                 let parent = self.images[index].wishes.parent.as_ref();
                 let parent = parent.map(|parent| &resolved[parent]);
                 match self.resolve_image(index, parent) {
@@ -81,29 +90,59 @@ impl<'a> Session<'a> {
     fn resolve_image(
         &mut self,
         index: usize,
-        parent: Option<&Resolved>,
-    ) -> Result<Resolved, Failure> {
-        let inherited = parent.map_or(&[][..], |parent| &parent.all);
+        parent: Option<&Resolved<'a>>,
+    ) -> Result<Resolved<'a>, Failure> {
+        let inherited = parent.map_or_else(Vec::new, |parent| self.inherit(index, parent));
+        let source = self.images[index].source;
+        let same_below = parent.is_none_or(|parent| parent.same);
         if parent.is_none_or(|parent| parent.kept)
             && let Some(own) = self.kept(index)
         {
-            let all = [inherited, own.as_slice()].concat();
-            return Ok(Resolved { own, all, kept: true });
+            let all = [inherited, own.clone()].concat();
+            return Ok(Resolved { own, all, kept: true, same: same_below, source });
         }
         let image = &self.images[index];
         let own = resolve::resolve(
-            &self.universes[image.root],
+            &self.universes[image.source],
             &Request {
                 architecture: &image.wishes.debian.architecture,
                 wanted: &image.relations,
                 essential: image.wishes.essential,
                 excluded: &image.excluded,
-                fixed: inherited,
+                fixed: &inherited,
                 preferred: &self.preferred(&[index]),
             },
         )?;
-        let all = [inherited, own.as_slice()].concat();
-        Ok(Resolved { own, all, kept: false })
+        let same = same_below && self.is_as_locked(index, &own);
+        let all = [inherited, own.clone()].concat();
+        Ok(Resolved { own, all, kept: false, same, source })
+    }
+
+    /// The packages of `parent` as those know them who see more repositories than it.
+    fn inherit(&mut self, index: usize, parent: &Resolved<'a>) -> Vec<PackageId> {
+        let source = self.images[index].source;
+        if source == parent.source {
+            return parent.all.clone();
+        }
+        let below = &self.universes[parent.source];
+        let packages: Vec<Departed<'a>> =
+            parent.all.iter().map(|&id| departed(below.package(id))).collect();
+        let Some(universe) = self.universes.get_mut(source) else { return Vec::new() };
+        packages.into_iter().map(|package| universe.add_departed(package)).collect()
+    }
+
+    /// Whether the previous lock has just the packages `own` for an image.
+    fn is_as_locked(&self, index: usize, own: &[PackageId]) -> bool {
+        let universe = &self.universes[self.images[index].source];
+        self.locked_image(index).is_some_and(|locked| {
+            locked.packages.len() == own.len()
+                && locked.packages.iter().zip(own).all(|(locked, &id)| {
+                    let package = universe.package(id);
+                    locked.name == package.name
+                        && locked.version == package.version
+                        && locked.sha256 == package.sha256
+                })
+        })
     }
 
     fn locked_image(&self, index: usize) -> Option<&'a LockedImage> {
@@ -126,7 +165,7 @@ impl<'a> Session<'a> {
         if *self.update == Update::All || locked.wants != image.wants {
             return None;
         }
-        let universe = &self.universes[image.root];
+        let universe = &self.universes[image.source];
         let has_newer = |package: &LockedPackage| {
             universe.versions(&package.name).iter().any(|&id| {
                 let offered = universe.package(id);
@@ -141,7 +180,7 @@ impl<'a> Session<'a> {
             return None;
         }
         let repositories = &image.wishes.debian.repositories;
-        let universe = self.universes.get_mut(image.root)?;
+        let universe = self.universes.get_mut(image.source)?;
         let add = |package: &'a LockedPackage| {
             let is_its = |repository: &Repository| repository.name == package.repository;
             Some(universe.add_departed(Departed {
@@ -185,7 +224,7 @@ impl<'a> Session<'a> {
     fn release(&self, index: usize) -> Result<BTreeSet<String>, Error> {
         let stack = self.stack(index);
         let preferred = self.preferred(&stack);
-        let universe = &self.universes[self.images[index].root];
+        let universe = &self.universes[self.images[index].source];
         if stack.len() == 1 || preferred.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -222,17 +261,56 @@ impl<'a> Session<'a> {
         Error::unresolved(image, &wishes, failure)
     }
 
-    fn locked(&self, resolved: &BTreeMap<String, Resolved>) -> BTreeMap<String, LockedImage> {
-        let lock = |image: &Image<'_>| {
-            let own = &resolved[image.name()].own;
-            let packages = own.iter().map(|&id| self.locked_package(image, id)).collect();
-            (image.name().to_owned(), LockedImage { wants: image.wants, packages })
-        };
-        self.images.iter().map(lock).collect()
+    fn locked(&self, resolved: &BTreeMap<String, Resolved<'a>>) -> BTreeMap<String, LockedImage> {
+        let mut locked: BTreeMap<String, LockedImage> = BTreeMap::new();
+        // Images that the previous lock has just like this one.
+        let mut same: BTreeSet<&str> = BTreeSet::new();
+        for (index, image) in self.images.iter().enumerate() {
+            let parent = image.wishes.parent.as_deref();
+            let as_it_was = match resolved.get(image.name()) {
+                Some(found) => {
+                    let packages = found.own.iter().map(|&id| self.locked_package(image, id));
+                    let packages = packages.collect();
+                    let now = LockedImage {
+                        wants: image.wants,
+                        packages,
+                        sources: image.wishes.sources.clone(),
+                    };
+                    locked.insert(image.name().to_owned(), now);
+                    found.same
+                }
+                None if parent.is_none_or(|parent| same.contains(parent)) => {
+                    let before = self.locked_image(index).map(|before| self.of_before(before));
+                    // Sources take no resolving, so they are always those that the definition has.
+                    let before = before.map(|before| LockedImage {
+                        sources: image.wishes.sources.clone(),
+                        ..before
+                    });
+                    let is_there = before.is_some();
+                    locked.extend(before.map(|before| (image.name().to_owned(), before)));
+                    is_there
+                }
+                None => false,
+            };
+            if as_it_was {
+                same.insert(&image.wishes.image);
+            }
+        }
+        locked
+    }
+
+    /// A part of the previous lock, whose packages may have left their repositories since.
+    fn of_before(&self, image: &LockedImage) -> LockedImage {
+        let mut image = image.clone();
+        let moment = self.previous.map(|previous| &previous.snapshot);
+        for package in image.packages.iter_mut().filter(|package| package.snapshot.is_none()) {
+            package.snapshot = moment.cloned();
+        }
+        image
     }
 
     fn locked_package(&self, image: &Image<'_>, id: PackageId) -> LockedPackage {
-        let package = self.universes[image.root].package(id);
+        let package = self.universes[image.source].package(id);
         // What is not on offer any more was so when it was locked.
         let snapshot = self.previous.filter(|_| package.departed).map(|previous| {
             let locked = previous.images.get(image.name()).and_then(|locked| {
@@ -252,4 +330,28 @@ impl<'a> Session<'a> {
             snapshot,
         }
     }
+}
+
+/// Adds what the repositories that `image` names itself have on offer.
+fn add_offer<'a>(
+    universe: &mut Universe<'a>,
+    image: &Image<'_>,
+    offer: &'a [Contents],
+) -> Result<(), Error> {
+    let DebianSettings { architecture, repositories } = &image.wishes.debian;
+    for (index, contents) in (image.wishes.first_own()..).zip(offer) {
+        let Some(Repository { name, packages, .. }) = repositories.get(index) else { break };
+        for text in &contents.indexes {
+            universe
+                .add(index, text, architecture, packages)
+                .map_err(|source| Error::Packages { repository: name.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+/// What makes a package the same in every universe.
+fn departed<'a>(package: &Package<'a>) -> Departed<'a> {
+    let &Package { name, version, architecture, repository, path, size, sha256, .. } = package;
+    Departed { name, version, architecture, repository, path, size, sha256 }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use miette::SourceSpan;
 
+use super::LockedSource;
 use crate::debian::repository::Repository;
 use crate::definition::Source;
 use crate::digest::{Digest, Hasher};
@@ -21,8 +22,26 @@ pub struct Wishes {
     pub essential: bool,
     /// The names of packages that neither it nor an image above it may have.
     pub exclude: Vec<String>,
-    /// Where packages come from: the settings of the image at the root of the stack.
+    /// What it has that is in no package, sorted by name.
+    pub sources: Vec<LockedSource>,
+    /// Where packages come from: the settings of the image at the root of the stack, with the
+    /// repositories of all images from there up to this one.
     pub debian: DebianSettings,
+    /// How many of the repositories, the last ones, the image names itself.
+    pub own_repositories: usize,
+}
+
+impl Wishes {
+    /// The repositories that the image names itself.
+    pub fn own_repositories(&self) -> &[Repository] {
+        let all = &self.debian.repositories;
+        &all[all.len().saturating_sub(self.own_repositories)..]
+    }
+
+    /// The number of the first of [`Wishes::own_repositories`] among all.
+    pub fn first_own(&self) -> usize {
+        self.debian.repositories.len().saturating_sub(self.own_repositories)
+    }
 }
 
 /// One entry of a list of packages: `haproxy (>= 3.0)`.
@@ -48,6 +67,8 @@ pub struct DebianSettings {
 /// The digest of everything that decides which packages an image gets, but for what the
 /// repositories offer: as long as it stays the same, so does the image's part of the lock.
 ///
+/// Sources that are no packages do not count either: the lock has them as the definition does.
+///
 /// URLs do not count. An archive may move, and the files are known by their hashes.
 pub fn wants_digest(wishes: &Wishes, parent: Option<Digest>) -> Digest {
     let mut hasher = Hasher::new();
@@ -66,10 +87,17 @@ pub fn wants_digest(wishes: &Wishes, parent: Option<Digest>) -> Digest {
     exclude.sort_unstable();
     list(&mut exclude.into_iter());
     list(&mut std::iter::once(wishes.debian.architecture.as_str()));
+    let mut allowed = Vec::new();
     for repository in &wishes.debian.repositories {
         list(&mut [repository.name.as_str(), repository.suite.as_str()].into_iter());
         list(&mut repository.components.iter().map(String::as_str));
         list(&mut repository.signed_by.iter().map(String::as_str));
+        allowed.push(&repository.packages);
+    }
+    // Each list of them follows words that no list begins with, so that nothing can be taken for it.
+    for (index, packages) in allowed.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
+        hasher.field(format!("only these packages of repository {index}"));
+        packages.iter().for_each(|package| hasher.field(package));
     }
     hasher.finish()
 }

@@ -10,7 +10,12 @@
 //! stack by its name, and
 //!
 //! - `site.name` (`none` without a site) and `site.nodes`, a list of records of `name`, `image`,
-//!   `address`, `prefix`, `gateway` (empty if it has none) and `number`;
+//!   `address`, `prefix`, `gateway` (empty if it has none), `number` and `host` (empty if it is not
+//!   said);
+//! - `site.names`, a list of records of `name` and `address`, and `site.operators`, a list of networks;
+//! - `endpoints`, those of the role being built, a list of records of `name`, `port` and `last_port`
+//!   (0 for a protocol without ports), `protocol`, `world` (whether anybody may connect), `clients`
+//!   (addresses and networks), those among them that are `clients_ipv4` and `clients_ipv6`, and `doc`;
 //! - `peers`, those of the nodes that run the role being built;
 //! - `image.name` and `image.version` of the role being built;
 //! - `volumes`, the state volumes, a list of records of `name`, `path`, `owner`, `group` and `mode`;

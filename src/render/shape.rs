@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::definition::{Image, Place, Type};
+use crate::definition::{Image, Place, Protocol, Type};
 
 /// The type of a value in a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,11 +99,19 @@ impl Sight {
             ("prefix", Shape::Number),
             ("gateway", Shape::Text),
             ("number", Shape::Number),
+            ("host", Shape::Text),
         ])));
         let image = Shape::record([("name", Shape::Text), ("version", Shape::Text)]);
-        let site = Shape::record([("name", Shape::Text), ("nodes", nodes.clone())]);
+        let name = Shape::record([("name", Shape::Text), ("address", Shape::Text)]);
+        let site = Shape::record([
+            ("name", Shape::Text),
+            ("nodes", nodes.clone()),
+            ("names", Shape::List(Box::new(name))),
+            ("operators", Shape::List(Box::new(Shape::Text))),
+        ]);
         let volume = ["name", "path", "owner", "group", "mode"].map(|name| (name, Shape::Text));
         fields.insert("volumes".to_owned(), Shape::List(Box::new(Shape::record(volume))));
+        fields.insert("endpoints".to_owned(), Shape::List(Box::new(endpoint())));
         fields.insert("peers".to_owned(), nodes);
         fields.insert("image".to_owned(), image);
         fields.insert("site".to_owned(), site);
@@ -117,4 +125,20 @@ impl Sight {
         let definition = definition.unwrap_or_default();
         Self { root: Shape::Record(fields), declared, elsewhere, definition }
     }
+}
+
+fn endpoint() -> Shape {
+    let addresses = Shape::List(Box::new(Shape::Text));
+    let protocols = Protocol::ALL.map(|protocol| protocol.as_str().to_owned());
+    Shape::record([
+        ("name", Shape::Text),
+        ("port", Shape::Number),
+        ("last_port", Shape::Number),
+        ("protocol", Shape::Choice(protocols.to_vec())),
+        ("world", Shape::Boolean),
+        ("clients", addresses.clone()),
+        ("clients_ipv4", addresses.clone()),
+        ("clients_ipv6", addresses),
+        ("doc", Shape::Text),
+    ])
 }

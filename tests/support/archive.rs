@@ -93,6 +93,40 @@ impl Archive {
         self.publish_text(&Signer::new(*key).sign(text.trim_end()));
     }
 
+    /// Publishes a flat repository of `packages` on the same server, in the directory `name`, as a vendor
+    /// would: `InRelease`, the packed index and the packages side by side, paths as `dpkg-scanpackages .`
+    /// writes them, and the certificate of the key made from `seed`.
+    pub fn publish_flat(&self, name: &str, packages: &[Package], seed: u8) {
+        let mut index = String::new();
+        for package in packages {
+            let (path, deb) = (package.file_name(), package.deb());
+            let stanza = stanza(&package.control(), &format!("./{path}"), &deb);
+            writeln!(index, "{stanza}").unwrap();
+            self.server.file(&format!("/{name}/{path}"), deb);
+        }
+        let packed = xz(index.as_bytes());
+        let (digest, size) = (Digest::of(&packed), packed.len());
+        let date = Release::GOOD.date;
+        let release =
+            format!("Origin: {name}\nDate: {date}\nSHA256:\n {digest} {size} Packages.xz");
+        let signer = Signer::new(seed);
+        self.server.file(&format!("/{name}/Packages.xz"), packed);
+        self.server.file(&format!("/{name}/InRelease"), signer.sign(&release));
+        self.server.file(&format!("/{name}/key.asc"), signer.certificate());
+    }
+
+    /// A `[[repositories]]` table for what [`Archive::publish_flat`] has published, from which only
+    /// `packages` (TOML) may come.
+    pub fn flat(&self, name: &str, packages: &str, seed: u8) -> String {
+        let (url, signer) = (self.server.url(&format!("/{name}")), Signer::new(seed));
+        format!(
+            "[[repositories]]\nname = \"{name}\"\nurl = \"{url}\"\nsuite = \"./\"\n\
+             packages = {packages}\nkeyring = {{ url = \"{url}/key.asc\" }}\n\
+             signed_by = [\"{}\"]\n",
+            signer.fingerprint()
+        )
+    }
+
     /// Publishes an InRelease file, whatever it says.
     pub fn publish_text(&self, text: &[u8]) {
         self.server.file(&release_path(), text);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use imgbuild::debian::repository::{Repository, Transport, TransportError};
+use imgbuild::debian::repository::{Certificates, Repository, Transport, TransportError};
 use imgbuild::digest::Digest;
 
 /// Debian's stable and security archives.
@@ -71,7 +71,8 @@ pub fn repository(url: &str, suite: &str) -> Repository {
         snapshot: None,
         suite: suite.to_owned(),
         components: vec!["main".to_owned()],
-        keyring: keyring.concat(),
+        packages: Vec::new(),
+        keyring: Certificates::Here(keyring.concat()),
         signed_by: signed_by.map(str::to_owned).into(),
     }
 }

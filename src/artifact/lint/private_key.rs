@@ -24,13 +24,14 @@ pub(super) const LINTS: &[Lint] = &[Lint {
     check: Check::Layer(check),
 }];
 
-/// Files that contain keys which are no secret, by path up to a version of digits and dots: the known
-/// keys that GnuTLS tests its algorithms with (`lib/crypto-selftests-pk.c`), and the examples in
-/// cloud-init's documentation.
-const FIXTURES: [&str; 3] = [
+/// Files that contain keys which are no secret, by path up to a version of digits and dots, or all
+/// below a directory: the known keys that GnuTLS tests its algorithms with
+/// (`lib/crypto-selftests-pk.c`), and the examples in the documentation of cloud-init and puma.
+const FIXTURES: [&str; 4] = [
     "usr/lib/x86_64-linux-gnu/libgnutls.so.",
     "usr/share/doc/cloud-init/examples/cloud-config-ssh-keys.txt",
     "usr/share/doc/cloud-init/examples/cloud-config.txt",
+    "usr/share/doc/puma/examples/",
 ];
 
 /// What is searched for.
@@ -75,7 +76,9 @@ fn check(layer: &Archive, objections: &mut Objections) -> io::Result<()> {
 fn is_fixture(path: &Path) -> bool {
     let is_version = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let path = path.to_str().unwrap_or_default();
-    FIXTURES.iter().any(|fixture| path.strip_prefix(fixture).is_some_and(is_version))
+    FIXTURES.iter().any(|fixture| {
+        path.strip_prefix(fixture).is_some_and(|rest| fixture.ends_with('/') || is_version(rest))
+    })
 }
 
 /// Calls `found` for every mark in the archive, with its position there, the bytes around it and its

@@ -228,6 +228,15 @@ impl Keyring {
         Err(Error::NoValidSignature(rejections))
     }
 
+    /// Checks that a certificate whose primary fingerprint is in `signed_by` is here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInKeyring`], or [`Error::Fingerprint`] if an entry is none.
+    pub fn require(&self, signed_by: &[String]) -> Result<(), Error> {
+        self.listed(signed_by).map(drop)
+    }
+
     /// The certificates with the given primary fingerprints.
     fn listed(&self, signed_by: &[String]) -> Result<Vec<&SignedPublicKey>, Error> {
         let mut wanted = Vec::new();

@@ -71,7 +71,8 @@ impl<'a> Found<'a> {
             name: valid(self.package, "Package", relation::is_package_name)?,
             version: valid(self.version, "Version", |text| version::validate(text).is_ok())?,
             architecture: valid(self.architecture, "Architecture", is_architecture)?,
-            path: valid(self.filename, "Filename", is_pool_path)?,
+            // In flat repositories paths begin with `./`.
+            path: valid(self.filename.map(without_dot), "Filename", is_pool_path)?,
             size: self.size.and_then(|size| size.parse().ok()).ok_or_else(|| error("Size"))?,
             sha256: self
                 .sha256
@@ -94,6 +95,11 @@ impl<'a> Found<'a> {
             provides: self.provides.unwrap_or(""),
         })
     }
+}
+
+/// `path` without `./` at its beginning.
+fn without_dot(path: &str) -> &str {
+    path.trim_start_matches("./")
 }
 
 /// Whether `text` can be the name of an architecture.

@@ -8,7 +8,7 @@ fn entries_are_read_whatever_the_case_of_their_fields() {
     let text = packages("a 1:2-3; Essential: yes; Multi-Arch: allowed; Priority: required")
         .replace("Version", "version");
     let mut universe = Universe::new();
-    universe.add(7, &text, "amd64").unwrap();
+    universe.add(7, &text, "amd64", &[]).unwrap();
     let package = universe.package(universe.versions("a")[0]);
     assert_eq!((package.repository, package.version), (7, "1:2-3"));
     assert_eq!((package.size, package.path), (1, "pool/a_1:2-3_amd64.deb"));
@@ -21,7 +21,7 @@ fn packages_of_other_architectures_are_passed_over() {
         .replacen("Architecture: amd64", "Architecture: all", 1)
         .replacen("Architecture: amd64", "Architecture: arm64", 1);
     let mut universe = Universe::new();
-    universe.add(0, &text, "amd64").unwrap();
+    universe.add(0, &text, "amd64", &[]).unwrap();
     let names: Vec<_> = universe.packages().map(|(_, package)| package.name).collect();
     assert_eq!(names, ["a", "c"]);
 }
@@ -46,7 +46,7 @@ fn malformed_entries_are_refused() {
     ] {
         let text = packages("a 1");
         assert!(text.contains(from), "{from}");
-        let result = Universe::new().add(0, &text.replacen(from, to, 1), "amd64").map(drop);
+        let result = Universe::new().add(0, &text.replacen(from, to, 1), "amd64", &[]).map(drop);
         assert!(result.is_err(), "{to}");
     }
 }
@@ -55,8 +55,8 @@ fn malformed_entries_are_refused() {
 fn the_first_repository_wins_among_equal_versions() {
     let text = packages("a 1");
     let mut universe = Universe::new();
-    universe.add(0, &text, "amd64").unwrap();
-    universe.add(1, &text, "amd64").unwrap();
+    universe.add(0, &text, "amd64", &[]).unwrap();
+    universe.add(1, &text, "amd64", &[]).unwrap();
     assert_eq!(universe.packages().count(), 1);
     assert_eq!(universe.package(universe.versions("a")[0]).repository, 0);
 }

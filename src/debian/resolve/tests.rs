@@ -25,7 +25,7 @@ impl Question<'_> {
         let texts: Vec<String> = self.repositories.iter().map(|lines| packages(lines)).collect();
         let mut universe = Universe::new();
         for (index, text) in texts.iter().enumerate() {
-            universe.add(index, text, "amd64").unwrap();
+            universe.add(index, text, "amd64", &[]).unwrap();
         }
         let pair = |text: &&str| {
             let (name, version) = text.split_once(' ').unwrap();
@@ -300,7 +300,7 @@ proptest::proptest! {
             .collect();
         let text = packages(&lines);
         let mut universe = Universe::new();
-        universe.add(0, &text, "amd64").unwrap();
+        universe.add(0, &text, "amd64", &[]).unwrap();
         let wanted = [parse_wanted("p0").unwrap(), parse_wanted("p1 | p2").unwrap()];
         let request = Request {
             architecture: "amd64",

@@ -56,6 +56,37 @@ fn unknown_keys() {
 }
 
 #[test]
+fn repositories_that_are_not_as_they_must_be() {
+    let flat = "[[repositories]]\nname = \"vendor\"\nurl = \"http://vendor.test\"\nsuite = \"./\"\n\
+                packages = [\"sql*\"]\nkeyring = { url = \"http://vendor.test/key\" }\n\
+                signed_by = [\"4D64FEC119C2029067D6E791F8D2585B8783D481\"]\n";
+    let mut reports = String::new();
+    for (old, new) in [
+        ("packages = [\"sql*\"]\n", ""),
+        ("[\"sql*\"]", "[]"),
+        ("[\"sql*\"]", "[\"*\"]"),
+        ("[\"sql*\"]", "[\"SQL\"]"),
+        ("suite = \"./\"", "suite = \"./\"\ncomponents = [\"main\"]"),
+        ("suite = \"./\"", "suite = \"trixie\""),
+        ("suite = \"./\"", "suite = \"../\""),
+        ("{ url = \"http://vendor.test/key\" }", "{ url = \"ftp://vendor.test/key\" }"),
+        ("{ url = \"http://vendor.test/key\" }", "{ uri = \"http://vendor.test/key\" }"),
+        ("{ url = \"http://vendor.test/key\" }", "1"),
+        ("\"vendor\"", "\"trixie\""),
+    ] {
+        assert!(flat.contains(old), "{old}");
+        let files = Files::sound().append(WEB, &flat.replace(old, new));
+        let error = files.load().err().unwrap_or_else(|| panic!("{new:?} is accepted"));
+        reports.push_str(&report(&files, &error));
+        reports.push('\n');
+    }
+    let files = Files::sound().append(BASE, flat);
+    reports.push_str(&report(&files, &files.load().unwrap_err()));
+    insta::assert_snapshot!("repositories", reports);
+    Files::sound().append(WEB, flat).load().unwrap();
+}
+
+#[test]
 fn missing_keys() {
     let changes = [
         ("version = \"1.2.0\"\n", ""),

@@ -70,7 +70,10 @@ fn layers_keep_what_each_definition_asks_for() {
     assert_eq!(accounts.users["haproxy"].home.as_str(), "/nonexistent");
     let repository = &plan.debian.repositories[0];
     assert_eq!(repository.url, "http://deb.debian.org/debian");
-    assert_eq!(repository.keyring.bytes, b"a certificate");
+    let crate::definition::Keyring::File { bytes, .. } = &repository.keyring else {
+        panic!("it is a file")
+    };
+    assert_eq!(bytes, b"a certificate");
     assert_eq!(repository.signed_by, ["4D64FEC119C2029067D6E791F8D2585B8783D481"]);
 }
 
