@@ -167,7 +167,7 @@ impl Project {
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
 /// Each section of docs/definition.md that describes tables, and those tables.
-const SECTIONS: [(&str, &[&str]); 14] = [
+const SECTIONS: [(&str, &[&str]); 18] = [
     ("`[packages]`", &["[packages]"]),
     ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
     ("`[parameters.NAME]`", &["[parameters.a]"]),
@@ -178,6 +178,10 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ("`[[run]]`", &["[[run]]"]),
     ("`[[check]]`", &["[[check]]"]),
     ("`[health]`", &["[health]"]),
+    ("`[endpoints.NAME]`", &["[endpoints.a]"]),
+    ("`[[connections]]`", &["[[connections]]"]),
+    ("`[cluster]`", &["[cluster]"]),
+    ("`[swap]`", &["[swap]"]),
     ("`[machine]`", &["[machine]"]),
     ("`[boot]`", &["[boot]"]),
     ("`[values]`", &[]),
