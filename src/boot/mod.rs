@@ -14,10 +14,10 @@
 //! namespaces whose first process it kills.
 
 pub mod agent;
+mod certificate;
 pub mod container;
 mod error;
 mod host;
-mod certificate;
 mod identity;
 mod keeper;
 mod output;

@@ -55,7 +55,9 @@ impl Secrets {
             if CERTIFICATE.iter().any(|part| template.contains(part)) {
                 let made = match certificate.take() {
                     Some(made) => made,
-                    None => TrialCertificate::new(names(plan, identity)).map_err(io::Error::other)?,
+                    None => {
+                        TrialCertificate::new(names(plan, identity)).map_err(io::Error::other)?
+                    }
                 };
                 let made = certificate.insert(made);
                 let parts = [&*made.authority, &*made.certificate, &*made.key];
