@@ -242,10 +242,154 @@ fn mistake_27_one_of_everything() {
         let nodes = project.nodes("campus").unwrap();
         nodes.iter().filter(|node| node.image.as_str() == role).count()
     };
-    for role in ["haproxy"] {
+    for role in ["haproxy", "proxysql"] {
         assert!(count(role) >= 2, "{role}");
         let role = &at_every_site(role).into_iter().find(|one| one.site == "campus").unwrap();
         assert!(role.file("keepalived.conf").contains("vrrp_instance"), "{}", role.name);
     }
     assert!(count("galera") >= 3);
+}
+
+const PROXY: &str = "proxysql/imgbuild.cnf";
+
+#[test]
+fn mistake_07_a_proxy_that_never_looks_whether_its_servers_live() {
+    for role in at_every_site("proxysql") {
+        let text = role.file(PROXY);
+        assert!(text.contains("mysql_galera_hostgroups") && !text.contains("scheduler"), "{text}");
+        role.has(PROXY, "monitor_galera_healthcheck_interval=2000");
+    }
+}
+
+#[test]
+fn mistake_08_three_nodes_that_are_written_to() {
+    for role in at_every_site("proxysql") {
+        assert!(role.file(PROXY).contains("max_writers=1,"));
+    }
+}
+
+#[test]
+fn mistake_09_queries_told_apart_by_a_pattern() {
+    for role in at_every_site("proxysql") {
+        let text = role.file(PROXY);
+        assert!(!text.contains("match_digest") && !text.contains("match_pattern"), "{text}");
+    }
+}
+
+#[test]
+fn mistake_10_the_accounts_of_administrators_are_those_of_clients() {
+    for role in at_every_site("proxysql") {
+        let (administrators, clients) = role.file(PROXY).split_once("mysql_users").unwrap();
+        assert!(administrators.contains("admin_credentials=\"imgbuild:@ADMIN@\""));
+        assert!(clients.contains("username=\"moodle\"") && !clients.contains("imgbuild"));
+    }
+}
+
+#[test]
+fn mistake_12_a_database_port_left_empty() {
+    let project = project();
+    for role in at_every_site("moodle") {
+        let settings: serde_json::Value = serde_json::from_str(role.file("moodle.json")).unwrap();
+        let proxies = project.plan("proxysql", Some(&role.site)).unwrap();
+        assert_eq!(settings["database_port"], proxies.values["writer_port"].value);
+        assert_eq!(settings["database_read_port"], proxies.values["reader_port"].value);
+    }
+}
+
+#[test]
+fn mistake_13_a_proxy_that_calls_itself_a_server_of_2013() {
+    for role in at_every_site("proxysql") {
+        role.has(PROXY, "server_version=\"11.8.6-MariaDB\"");
+    }
+}
+
+#[test]
+fn mistake_16_uploads_in_the_web_root_of_one_server() {
+    for role in at_every_site("moodle") {
+        assert!(role.file("moodle-mounts-dataroot").contains("/var/lib/moodledata"));
+        role.has("sites-enabled/moodle", "root /usr/share/moodle/public;");
+    }
+}
+
+#[test]
+fn mistake_17_each_server_under_an_address_of_its_own() {
+    let project = project();
+    for role in at_every_site("moodle") {
+        let settings: serde_json::Value = serde_json::from_str(role.file("moodle.json")).unwrap();
+        let address = settings["wwwroot"].as_str().unwrap();
+        for node in project.nodes(&role.site).unwrap() {
+            assert!(!address.contains(&node.address.address().to_string()), "{address}");
+        }
+    }
+}
+
+#[test]
+fn mistake_18_sessions_in_files_of_one_server() {
+    for role in at_every_site("moodle") {
+        assert!(role.file("share/moodle/config.php").contains("\\core\\session\\redis"));
+    }
+}
+
+#[test]
+fn mistake_19_no_scheduled_tasks() {
+    for role in at_every_site("moodle") {
+        role.has("moodle-cron.timer", "OnCalendar=minutely");
+        assert!(role.file("share/moodle/config.php").contains("db_record_lock_factory"), "on every node");
+    }
+}
+
+#[test]
+fn mistake_20_code_that_the_web_server_may_write() {
+    let project = project();
+    for role in at_every_site("moodle") {
+        // What a source brings belongs to root; nothing gives it away afterwards.
+        let image = project.image(&role.name).unwrap();
+        assert!(image.sources.values().any(|source| source.into.as_str() == "/usr/share/moodle"));
+        for run in &image.runs {
+            assert!(!run.command.iter().any(|word| word.contains("chown") || word.contains("chmod")));
+        }
+    }
+}
+
+#[test]
+fn mistake_21_a_database_server_on_each_web_server() {
+    for role in at_every_site("moodle") {
+        assert!(!role.packages.iter().any(|name| name.starts_with("mariadb-server")));
+    }
+}
+
+#[test]
+fn mistake_22_uploads_that_are_cut_off_and_clocks_of_another_continent() {
+    for role in at_every_site("moodle") {
+        let settings = "fpm/conf.d/90-imgbuild.ini";
+        let limit = |name: &str| {
+            let lines = role.lines(settings);
+            let line = lines.iter().find(|line| line.starts_with(name)).unwrap();
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(limit("post_max_size"), limit("upload_max_filesize"));
+        role.has(settings, "date.timezone = \"Africa/Dakar\"");
+        assert!(!role.packages.iter().any(|name| name.contains("mcrypt")));
+    }
+}
+
+#[test]
+fn mistake_25_a_url_where_a_host_name_belongs() {
+    let project = project();
+    let parameter = &project.image("scalelite").unwrap().parameters["url_host"];
+    assert_eq!(parameter.kind, imgbuild::definition::Type::Hostname);
+}
+
+#[test]
+fn mistake_28_a_majority_of_the_database_on_one_machine() {
+    let project = project();
+    let hosts: Vec<_> = project
+        .nodes("campus")
+        .unwrap()
+        .iter()
+        .filter(|node| node.image.as_str() == "galera")
+        .map(|node| node.host.clone())
+        .collect();
+    let different: std::collections::BTreeSet<_> = hosts.iter().flatten().collect();
+    assert_eq!(different.len(), hosts.len());
 }
