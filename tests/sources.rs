@@ -163,3 +163,56 @@ fn what_is_given_by_hand_counts_as_fetched_if_it_is_what_is_pinned() {
     assert!(explained.contains("unpinned: source code: sha256 "), "{explained}");
     assert!(explained.contains("app sources"), "{explained}");
 }
+
+/// Runs `git` in `directory`; none where there is no `git`.
+fn git(directory: &std::path::Path, arguments: &[&str]) -> Option<String> {
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=a", "-c", "user.email=a@example.org", "-C"]);
+    let output = command.arg(directory).args(arguments).output().ok()?;
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+#[test]
+fn a_commit_is_taken_from_a_repository_and_verified() {
+    let Some(base) = base() else { return };
+    let archive = Archive::with_base(base, &[]);
+    let mut project = Project::on_base(base, &archive, "");
+    project.store = project.scratch().join("store");
+    let repository = project.scratch().join("repository");
+    fs::create_dir(&repository).unwrap();
+    if git(&repository, &["init", "--quiet"]).is_none() {
+        return;
+    }
+    fs::write(repository.join("index.php"), "<?php\n").unwrap();
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "--quiet", "--message", "first"]);
+    let commit = git(&repository, &["rev-parse", "HEAD"]).unwrap();
+    let definition = format!(
+        "[sources.code]\ntype = \"git\"\nurls = [\"http://127.0.0.1:9/code\"]\n\
+         commit = \"{commit}\"\ninto = \"/usr/share/code\"\n"
+    );
+    project.append("images/app/image.toml", &definition);
+    project.succeed(&["lock"]);
+    let ended = project.run(&["build", "app"]);
+    assert_eq!(ended.code, 1);
+    for part in ["http://127.0.0.1:9/code: ", &format!("commit {commit}"), "--source code=PATH"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    let given = format!("code={}", repository.display());
+    project.succeed(&["build", "app", "--source", &given]);
+    let pinned = manifest(&project);
+    assert_eq!(pinned["unpinned"], serde_json::json!([]));
+    assert_eq!(pinned["sources"][0]["commit"], commit);
+    assert_eq!(members(&project)["usr/share/code/index.php"].2, "<?php\n");
+
+    // The same from a URL, into another store.
+    let definition = project.read("images/app/image.toml");
+    let url = format!("file://{}", repository.display());
+    project.write("images/app/image.toml", &definition.replace("http://127.0.0.1:9/code", &url));
+    project.succeed(&["lock"]);
+    project.store = project.scratch().join("other");
+    fs::remove_dir_all(project.out()).unwrap();
+    project.succeed(&["build", "app"]);
+    assert_eq!(manifest(&project)["digest"], pinned["digest"]);
+}

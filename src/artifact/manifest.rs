@@ -176,13 +176,17 @@ pub struct Package {
 pub struct Source {
     /// Its name.
     pub name: String,
-    /// What it is: `archive`, `file`.
+    /// What it is: `archive`, `file`, `git`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Where in the image it is.
     pub path: PathBuf,
-    /// The SHA-256 of what was taken: the file that was fetched or given.
-    pub sha256: Digest,
+    /// The SHA-256 of what was taken, the file that was fetched or given; none of a commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// The commit whose tree it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Where its hash was published. None for what was given by hand and is something else.
     pub published: Option<String>,
     /// Where it may be had.

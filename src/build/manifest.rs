@@ -6,7 +6,7 @@ use crate::artifact::manifest::{
     self, Builder, Disk, File, Manifest, Package, SCHEMA, Source, State,
 };
 use crate::artifact::name::image_digest;
-use crate::definition::Plan;
+use crate::definition::{Pin, Plan};
 use crate::digest::Digest;
 
 /// The digest of the image that `layers` make, the same in every format.
@@ -105,17 +105,22 @@ fn packages<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Package> {
 fn sources<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Source> {
     let mut sources: Vec<Source> = images
         .flat_map(|image| image.sources.iter().map(move |source| (image, source)))
-        .filter_map(|(image, source)| {
-            let published = source.upstream.published.clone();
-            Some(Source {
+        .map(|(image, source)| {
+            let pinned = source.unpinned().is_none();
+            let commit = match &source.upstream.pin {
+                Pin::Commit(commit) if pinned => Some(commit.to_string()),
+                _ => None,
+            };
+            Source {
                 name: source.upstream.name.to_string(),
                 kind: source.upstream.kind.word().to_owned(),
                 path: source.upstream.kind.destination().to_string().into(),
-                sha256: source.digest()?,
-                published: published.filter(|_| source.unpinned().is_none()),
+                sha256: source.digest().filter(|_| commit.is_none()),
+                commit,
+                published: source.upstream.published.clone().filter(|_| pinned),
                 urls: source.upstream.urls.clone(),
                 image: image.name.clone(),
-            })
+            }
         })
         .collect();
     sources.sort_by(|a, b| (&a.name, &a.image).cmp(&(&b.name, &b.image)));

@@ -37,12 +37,13 @@ pub struct PinnedSource {
 }
 
 impl PinnedSource {
-    /// The SHA-256 of what it is made of. None if nobody has verified it, nor given it.
+    /// The SHA-256 of what it is made of, where that is known beforehand: not of a commit, and not if
+    /// nobody has verified it, nor given it.
     pub fn digest(&self) -> Option<Digest> {
         match (&self.supplied, &self.upstream.pin) {
             (Some(supplied), _) => Some(supplied.digest),
             (None, Pin::Sha256(digest)) => Some(*digest),
-            (None, Pin::Unverified(_)) => None,
+            (None, Pin::Commit(_) | Pin::Unverified(_)) => None,
         }
     }
 
@@ -55,12 +56,18 @@ impl PinnedSource {
     pub fn unpinned(&self) -> Option<String> {
         let supplied = self.supplied.as_ref()?;
         let Upstream { name, pin, .. } = &self.upstream;
-        let differs = *pin != Pin::Sha256(supplied.digest);
+        let differs = !supplied.is_commit && *pin != Pin::Sha256(supplied.digest);
         differs.then(|| format!("source {name}: sha256 {} was given, not {pin}", supplied.digest))
     }
 
     /// The value of this source among a layer's inputs.
     pub fn input(&self) -> String {
+        let pinned = self.unpinned().is_none().then_some(&self.upstream.pin);
+        if let (UpstreamKind::Git { into }, Some(Pin::Commit(commit))) =
+            (&self.upstream.kind, pinned)
+        {
+            return format!("git {commit} {into}");
+        }
         let digest =
             self.digest().map_or_else(|| self.upstream.pin.to_string(), |it| it.to_string());
         match &self.upstream.kind {
@@ -70,6 +77,7 @@ impl PinnedSource {
             UpstreamKind::Archive { into, strip } => {
                 format!("archive {digest} {into} strip={strip}")
             }
+            UpstreamKind::Git { into } => format!("archive {digest} {into} strip=0"),
             UpstreamKind::File { into, mode } => format!("file {digest} {into} {:o}", mode.bits()),
         }
     }

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use super::layers::{DOWNLOADS, no_packages, top};
 use super::plan::PinnedSource;
+use super::supply::{known_commit, lock_commit, put_commit};
 use super::{Builder, Error, Inputs, Layer, LayerKind, LayerRecord, LockedImage, LockedRole};
-use crate::definition::{Mode, Pin, UpstreamKind};
+use crate::definition::{CommitId, Mode, Pin, UpstreamKind};
 use crate::digest::Digest;
 use crate::fetch::{self, Request, Verified};
 use crate::layer::archive::Writer;
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::index::Merged;
 use crate::layer::source::{self, Contents, Node, NodeKind};
+use crate::progress::Step;
 
 /// The inputs of the sources layer of `image` on top of `below`. URLs are not among them.
 pub(super) fn inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
@@ -28,21 +30,27 @@ pub(super) fn inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
 
 /// Refuses a role with a source that nobody has verified and nobody has given.
 pub(super) fn require_verified(role: &LockedRole) -> Result<(), Error> {
-    for source in role.images().flat_map(|image| &image.sources) {
-        if let (Pin::Unverified(how), None) = (&source.upstream.pin, source.digest()) {
-            let name = &source.upstream.name;
-            let message = format!("nobody has verified the source `{name}`");
-            let help = format!(
-                "{how}\nThen there are two ways on:\n- put the hash into {}: replace `unverified` by \
-                 `sha256` and `published`, and run `imgbuild lock`\n- give the {} yourself, and have \
-                 the artifact marked as unpinned: --source {name}=PATH",
-                source.upstream.place,
-                source.upstream.kind.word(),
-            );
-            return Err(Error::source(source, message, help));
-        }
+    role.images().flat_map(|image| &image.sources).try_for_each(require)
+}
+
+fn require(source: &PinnedSource) -> Result<(), Error> {
+    match (&source.upstream.pin, source.digest()) {
+        (Pin::Unverified(how), None) => Err(unverified(source, how)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+fn unverified(source: &PinnedSource, how: &str) -> Error {
+    let name = &source.upstream.name;
+    let message = format!("nobody has verified the source `{name}`");
+    let help = format!(
+        "{how}\nThen there are two ways on:\n- put the hash into {}: replace `unverified` by `sha256` and \
+         `published`, and run `imgbuild lock`\n- give the {} yourself, and have the artifact marked as \
+         unpinned: --source {name}=PATH",
+        source.upstream.place,
+        source.upstream.kind.word(),
+    );
+    Error::source(source, message, help)
 }
 
 impl Builder<'_> {
@@ -67,8 +75,8 @@ impl Builder<'_> {
         let sources: Vec<(&PinnedSource, Digest)> = images
             .iter()
             .flat_map(|image| &image.sources)
-            .filter_map(|source| Some((source, source.digest()?)))
-            .collect();
+            .map(|source| Ok((source, self.digest(source)?)))
+            .collect::<Result<_, Error>>()?;
         let request = |(source, digest): &(&PinnedSource, Digest)| Request {
             label: format!("source {}", source.upstream.name),
             // What was given is in the store.
@@ -80,6 +88,48 @@ impl Builder<'_> {
         self.fetcher
             .download(&requests, self.downloads, DOWNLOADS, self.progress)
             .map_err(|error| self.unreachable(&sources, error))
+    }
+
+    /// The SHA-256 of what `source` is made of. The tree of a commit is brought into the store for that.
+    fn digest(&self, source: &PinnedSource) -> Result<Digest, Error> {
+        match (source.digest(), &source.upstream.pin) {
+            (Some(digest), _) => Ok(digest),
+            (None, Pin::Sha256(digest)) => Ok(*digest),
+            (None, Pin::Commit(commit)) => self.commit(source, commit),
+            (None, Pin::Unverified(how)) => Err(unverified(source, how)),
+        }
+    }
+
+    /// The archive of the tree of `commit`, from the store or from the first URL that has it.
+    fn commit(&self, source: &PinnedSource, commit: &CommitId) -> Result<Digest, Error> {
+        if let Some(digest) = known_commit(self.downloads, commit) {
+            return Ok(digest);
+        }
+        let _lock = lock_commit(self.downloads, commit)?;
+        if let Some(digest) = known_commit(self.downloads, commit) {
+            return Ok(digest);
+        }
+        let label = format!("fetch source {}", source.upstream.name);
+        let step = Step::start(self.progress, label, None);
+        let mut tried = Vec::new();
+        for url in &source.upstream.urls {
+            if !self.fetcher.online() && url.starts_with("http") {
+                tried.push(format!("{url}: {}", fetch::Failure::Offline));
+                continue;
+            }
+            let scratch = self.downloads.work_dir()?;
+            let repository = scratch.path().join("repository");
+            match source::git::fetch(&repository, url, commit) {
+                Err(reason) => tried.push(format!("{url}: {reason}")),
+                Ok(()) => {
+                    let digest = put_commit(self.downloads, &repository, commit)?
+                        .map_err(|error| unusable(source, &error))?;
+                    step.finish("");
+                    return Ok(digest);
+                }
+            }
+        }
+        Err(self.out_of_reach(source, &format!("commit {commit}"), &tried, &[]))
     }
 
     /// The error that some of `sources` cannot be had, with every URL that was tried.
@@ -109,11 +159,22 @@ impl Builder<'_> {
             let offline = |url: &String| format!("{url}: {}", fetch::Failure::Offline);
             tried = source.upstream.urls.iter().map(offline).collect();
         }
-        let name = &source.upstream.name;
-        let lines: String = tried.iter().map(|line| format!("\n  {line}")).collect();
-        let mut message = format!("cannot fetch the source `{name}`, sha256 {digest}:{lines}");
         let more: Vec<String> =
             failed.map(|((source, _), _)| format!("`{}`", source.upstream.name)).collect();
+        self.out_of_reach(source, &format!("sha256 {digest}"), &tried, &more)
+    }
+
+    /// The error that no URL has `source`, with what each said; nor can `more` be had.
+    fn out_of_reach(
+        &self,
+        source: &PinnedSource,
+        pin: &str,
+        tried: &[String],
+        more: &[String],
+    ) -> Error {
+        let name = &source.upstream.name;
+        let lines: String = tried.iter().map(|line| format!("\n  {line}")).collect();
+        let mut message = format!("cannot fetch the source `{name}`, {pin}:{lines}");
         if !more.is_empty() {
             message.push_str(&format!("\nnor can {} be fetched", more.join(", ")));
         }
@@ -192,17 +253,21 @@ fn contents(source: &PinnedSource, file: &Verified, scratch: &Path) -> Result<Co
         }
         // What was given as a directory is what the archive would have been unpacked to.
         UpstreamKind::Archive { .. } if source.is_directory() => 0,
+        UpstreamKind::Git { .. } => 0,
         UpstreamKind::Archive { strip, .. } => *strip,
     };
-    source::unpack(file.path(), strip, scratch).map_err(|error| {
-        let causes =
-            std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-        let chain: Vec<String> = causes.map(ToString::to_string).collect();
-        let name = &source.upstream.name;
-        let message = format!("cannot unpack the source `{name}`: {}", chain.join(": "));
-        let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
-        Error::source(source, message, help.unwrap_or_default())
-    })
+    source::unpack(file.path(), strip, scratch).map_err(|error| unusable(source, &error))
+}
+
+/// The error that what was got for `source` is nothing that an image may have.
+fn unusable(source: &PinnedSource, error: &source::Error) -> Error {
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    let chain: Vec<String> = causes.map(ToString::to_string).collect();
+    let name = &source.upstream.name;
+    let message = format!("cannot unpack the source `{name}`: {}", chain.join(": "));
+    let help = miette::Diagnostic::help(error).map(|help| help.to_string());
+    Error::source(source, message, help.unwrap_or_default())
 }
 
 /// A path of the layer.

@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::LockedRole;
-use crate::definition::{Project, Upstream, UpstreamKind, did_you_mean};
-use crate::digest::Digest;
-use crate::layer::source;
-use crate::store::{self, Store};
+use crate::definition::{CommitId, Pin, Project, Upstream, UpstreamKind, did_you_mean};
+use crate::digest::{Digest, Hasher};
+use crate::layer::source::{self, git};
+use crate::store::{self, KeyKind, KeyLock, Store};
 
 /// Something given, which is in the store now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Supplied {
     pub digest: Digest,
     /// Whether it was a directory.
     pub is_directory: bool,
+    /// Whether it is the tree of the very commit that the definition pins.
+    pub is_commit: bool,
 }
 
 /// Why something given cannot be taken.
@@ -45,6 +47,20 @@ pub enum Error {
     Directory {
         /// The name.
         name: String,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A repository without the commit.
+    #[error("{} has no commit {commit}, which the source `{name}` is", path.display())]
+    #[diagnostic(help(
+        "fetch it there first (`git fetch ORIGIN COMMIT`); imgbuild runs `git`, so check that it is \
+         installed as well"
+    ))]
+    Commit {
+        /// The name.
+        name: String,
+        /// The commit.
+        commit: String,
         /// What was given.
         path: PathBuf,
     },
@@ -129,20 +145,68 @@ fn take(upstream: &Upstream, path: &Path, store: &Store) -> Result<Supplied, Err
     let name = || upstream.name.to_string();
     let failed = |source| Error::Read { name: name(), path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(failed)?;
+    let pack = |source| Error::Pack { name: name(), path: path.to_owned(), source };
+    if let Pin::Commit(commit) = &upstream.pin {
+        if git::has_commit(path, commit) {
+            let digest = put_commit(store, path, commit)?.map_err(pack)?;
+            return Ok(Supplied { digest, is_directory: false, is_commit: true });
+        }
+        if path.join(".git").exists() || path.join("objects").exists() {
+            let (name, commit) = (name(), commit.to_string());
+            return Err(Error::Commit { name, commit, path: path.to_owned() });
+        }
+    }
     let mut writer = store.writer()?;
     if metadata.is_dir() {
         if matches!(upstream.kind, UpstreamKind::File { .. }) {
             return Err(Error::Directory { name: name(), path: path.to_owned() });
         }
-        source::pack(path, &mut writer).map_err(|source| Error::Pack {
-            name: name(),
-            path: path.to_owned(),
-            source,
-        })?;
+        source::pack(path, &mut writer).map_err(pack)?;
     } else {
         // A device or a pipe is read to its end like a file; nothing is believed of it.
         let mut file = File::open(path).map_err(failed)?;
         io::copy(&mut file, &mut writer).map_err(failed)?;
     }
-    Ok(Supplied { digest: writer.commit()?.digest(), is_directory: metadata.is_dir() })
+    let (digest, is_directory) = (writer.commit()?.digest(), metadata.is_dir());
+    Ok(Supplied { digest, is_directory, is_commit: false })
+}
+
+/// What the trees of commits became in the store, by the commit.
+const GIT: KeyKind = KeyKind::new("git");
+
+/// Part of the key: raise it when the tree of a commit becomes other bytes.
+const GIT_VERSION: &str = "imgbuild git 1";
+
+fn commit_key(commit: &CommitId) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field(GIT_VERSION);
+    hasher.field(commit.as_str());
+    hasher.finish()
+}
+
+/// The archive of the tree of `commit`, if it is in `store`.
+pub(super) fn known_commit(store: &Store, commit: &CommitId) -> Option<Digest> {
+    let digest = store.get_key(GIT, &commit_key(commit))?;
+    store.blob(&digest).map(|blob| blob.digest())
+}
+
+/// Keeps others from getting `commit` at the same time.
+pub(super) fn lock_commit(store: &Store, commit: &CommitId) -> Result<KeyLock, store::Error> {
+    store.lock_key(GIT, &commit_key(commit))
+}
+
+/// Puts the tree of `commit` of the repository at `path` into `store`, as an archive. The inner error is
+/// one of the repository.
+pub(super) fn put_commit(
+    store: &Store,
+    path: &Path,
+    commit: &CommitId,
+) -> Result<Result<Digest, source::Error>, store::Error> {
+    let mut writer = store.writer()?;
+    if let Err(error) = git::pack_commit(path, commit, &mut writer) {
+        return Ok(Err(error));
+    }
+    let digest = writer.commit()?.digest();
+    store.put_key(GIT, &commit_key(commit), &digest)?;
+    Ok(Ok(digest))
 }

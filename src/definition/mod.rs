@@ -39,8 +39,9 @@ pub use image::{
     User,
 };
 pub use name::{
-    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode,
-    Network, PackageName, ParameterName, SiteName, SourceName, UnitName, Version, VolumeName,
+    AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InterfaceAddress,
+    InvalidText, Mode, Network, PackageName, ParameterName, SiteName, SourceName, UnitName,
+    Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};

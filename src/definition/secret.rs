@@ -123,7 +123,7 @@ fn login(text: &str) -> Option<&str> {
 /// A stretch of letters and digits that nobody would write by hand: 24 or more, of which no eighth
 /// part is digits by chance, and spread over the alphabet.
 fn random_word(text: &str) -> Option<(&'static str, &str)> {
-    let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '=');
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '+';
     let looks_random = |word: &&str| {
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
         word.len() >= 24 && digits * 8 >= word.len() && digits < word.len() && entropy(word) >= 3.0

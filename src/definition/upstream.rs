@@ -5,7 +5,7 @@ use std::fmt;
 use super::document::{Item, Table};
 use super::error::{Problem, Result};
 use super::image::{Image, State};
-use super::name::{AbsolutePath, Mode, SourceName};
+use super::name::{AbsolutePath, CommitId, Mode, SourceName};
 use super::place::Place;
 use crate::digest::Digest;
 
@@ -38,6 +38,11 @@ pub enum UpstreamKind {
         /// How many leading components its paths lose.
         strip: usize,
     },
+    /// The tree of a commit of a git repository.
+    Git {
+        /// The directory that it becomes.
+        into: AbsolutePath,
+    },
     /// One file, as it is.
     File {
         /// The file.
@@ -52,6 +57,7 @@ impl UpstreamKind {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Archive { .. } => "archive",
+            Self::Git { .. } => "git",
             Self::File { .. } => "file",
         }
     }
@@ -59,7 +65,7 @@ impl UpstreamKind {
     /// Where in the image it goes.
     pub fn destination(&self) -> &AbsolutePath {
         match self {
-            Self::Archive { into, .. } | Self::File { into, .. } => into,
+            Self::Archive { into, .. } | Self::Git { into } | Self::File { into, .. } => into,
         }
     }
 }
@@ -69,6 +75,8 @@ impl UpstreamKind {
 pub enum Pin {
     /// By their SHA-256.
     Sha256(Digest),
+    /// By the commit that they are in.
+    Commit(CommitId),
     /// Not yet: nobody could verify them. How to do that, in one line.
     Unverified(String),
 }
@@ -77,23 +85,25 @@ impl fmt::Display for Pin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sha256(digest) => digest.fmt(formatter),
+            Self::Commit(commit) => commit.fmt(formatter),
             Self::Unverified(_) => formatter.write_str("unverified"),
         }
     }
 }
 
 /// Keys of every type of source.
-const COMMON: [&str; 6] = ["type", "urls", "sha256", "unverified", "published", "doc"];
+const COMMON: [&str; 5] = ["type", "urls", "published", "doc", "into"];
 
 impl Upstream {
     /// Reads `[sources.NAME]`.
     pub(super) fn read(name: &SourceName, place: &Place, item: &Item) -> Result<Self> {
-        const TYPES: &str = "one of `archive`, `file`";
-        let all = [&COMMON[..], &["into", "strip", "mode"]].concat();
+        const TYPES: &str = "one of `archive`, `file`, `git`";
+        let all = [&COMMON[..], &["sha256", "unverified", "commit", "strip", "mode"]].concat();
         let kind = item.table(&all)?.require("type")?;
         let own: &[&str] = match kind.string()? {
-            "archive" => &["into", "strip"],
-            "file" => &["into", "mode"],
+            "archive" => &["sha256", "unverified", "strip"],
+            "file" => &["sha256", "unverified", "mode"],
+            "git" => &["commit"],
             _ => return Err(kind.unexpected(TYPES)),
         };
         let table = item.table(&[&COMMON[..], own].concat())?;
@@ -103,12 +113,19 @@ impl Upstream {
                 into: into()?,
                 strip: table.optional("strip", strip)?.unwrap_or(0),
             },
+            "git" => UpstreamKind::Git { into: into()? },
             _ => UpstreamKind::File {
                 into: into()?,
                 mode: table.optional("mode", file_mode)?.unwrap_or(Mode::PLAIN),
             },
         };
-        let (pin, published) = pin(place, &table)?;
+        let (pin, published) = match &upstream {
+            UpstreamKind::Git { .. } => (
+                Pin::Commit(table.require("commit")?.parse()?),
+                table.optional("published", Item::line)?,
+            ),
+            _ => pin(place, &table)?,
+        };
         Ok(Self {
             name: name.clone(),
             kind: upstream,

@@ -133,7 +133,7 @@ impl Fetcher {
         Self { agent: agent::agent(&policy), network, policy, hosts: Hosts::default() }
     }
 
-    fn online(&self) -> bool {
+    pub(crate) fn online(&self) -> bool {
         self.network == Network::Online
     }
 

@@ -25,7 +25,7 @@
 //! of its own.
 //!
 //! An image with `[sources.NAME]` has a list `sources` beside its `packages`, a line each: `name`,
-//! `type`, `sha256` or `unverified`, `published` and `urls`.
+//! `type`, one of `sha256`, `commit` and `unverified`, `published` and `urls`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

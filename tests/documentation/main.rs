@@ -167,7 +167,7 @@ impl Project {
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
 /// Each section of docs/definition.md that describes tables, and those tables.
-const SECTIONS: [(&str, &[&str]); 15] = [
+const SECTIONS: [(&str, &[&str]); 19] = [
     ("`[packages]`", &["[packages]"]),
     ("`[sources.NAME]`", &["[sources.a]"]),
     ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
@@ -179,6 +179,10 @@ const SECTIONS: [(&str, &[&str]); 15] = [
     ("`[[run]]`", &["[[run]]"]),
     ("`[[check]]`", &["[[check]]"]),
     ("`[health]`", &["[health]"]),
+    ("`[endpoints.NAME]`", &["[endpoints.a]"]),
+    ("`[[connections]]`", &["[[connections]]"]),
+    ("`[cluster]`", &["[cluster]"]),
+    ("`[swap]`", &["[swap]"]),
     ("`[machine]`", &["[machine]"]),
     ("`[boot]`", &["[boot]"]),
     ("`[values]`", &[]),

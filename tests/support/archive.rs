@@ -93,6 +93,44 @@ impl Archive {
         self.publish_text(&Signer::new(*key).sign(text.trim_end()));
     }
 
+    /// Publishes `packages`, and whatever stands in `stanzas`, as the content of `suite` at `place` on the
+    /// same server: the layout of every large archive, with the certificate of the key made from `seed`
+    /// beside it.
+    pub fn publish_at(
+        &self,
+        place: &str,
+        (suite, components): (&str, &[&str]),
+        packages: &[Package],
+        stanzas: &str,
+        seed: u8,
+    ) {
+        let mut index = stanzas.to_owned();
+        for package in packages {
+            let (path, deb) = (pool_path(package), package.deb());
+            writeln!(index, "{}", stanza(&package.control(), &path, &deb)).unwrap();
+            self.server.file(&format!("{place}/{path}"), deb);
+        }
+        let mut release = format!(
+            "Suite: {suite}\nCodename: {suite}\nDate: {}\nArchitectures: amd64\nComponents: {}\nSHA256:",
+            Release::GOOD.date,
+            components.join(" ")
+        );
+        for (component, text) in
+            components.iter().zip([index.as_str()].into_iter().chain(std::iter::repeat("")))
+        {
+            let packed = xz(text.as_bytes());
+            let path = format!("{component}/binary-amd64/Packages");
+            for (bytes, extension) in [(text.as_bytes(), ""), (&packed[..], ".xz")] {
+                let (digest, size) = (Digest::of(bytes), bytes.len());
+                write!(release, "\n {digest} {size} {path}{extension}").unwrap();
+            }
+            self.server.file(&format!("{place}/dists/{suite}/{path}.xz"), packed);
+        }
+        let signer = Signer::new(seed);
+        self.server.file(&format!("{place}/dists/{suite}/InRelease"), signer.sign(&release));
+        self.server.file(&format!("{place}/key.asc"), signer.certificate());
+    }
+
     /// Publishes a flat repository of `packages` on the same server, in the directory `name`, as a vendor
     /// would: `InRelease`, the packed index and the packages side by side, paths as `dpkg-scanpackages .`
     /// writes them, and the certificate of the key made from `seed`.

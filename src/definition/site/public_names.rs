@@ -64,7 +64,7 @@ fn check_name(
         None => "which nobody has".to_owned(),
     };
     let message = format!(
-        "{whose} is {text:?}, `{host}` leads to {} ({}), {what}: it is served by `{image}`",
+        "{whose} is {text:?}, a name that `{image}` serves, but `{host}` leads to {} ({}), {what}",
         public.address, public.place,
     );
     Err(broken(place, message, view.addresses_in_words(image)))

@@ -334,3 +334,41 @@ fn volumes_that_cannot_be_told_apart() {
     ];
     all_refused("volume_names", WEB, &changes);
 }
+
+#[test]
+fn sources_that_nobody_can_trust() {
+    let source =
+        |lines: &str| format!("[sources.code]\nurls = [\"https://a.test/code.tar\"]\n{lines}\n");
+    let sha256 = format!("sha256 = \"{}\"", "7e".repeat(32));
+    let published = "published = \"the release notes\"";
+    let archive =
+        |lines: &str| source(&format!("type = \"archive\"\ninto = \"/usr/share/a\"\n{lines}"));
+    let into =
+        |into: &str| source(&format!("type = \"file\"\n{sha256}\n{published}\ninto = \"{into}\""));
+    let git = |lines: &str| source(&format!("type = \"git\"\ninto = \"/usr/share/a\"\n{lines}"));
+    let state = "[[state]]\npath = \"/var/lib/a\"\ndoc = \"x\"\n";
+    let changes = [
+        source("type = \"zip\""),
+        archive(""),
+        archive(&sha256),
+        archive(&format!("{sha256}\n{published}\nunverified = \"ask\"")),
+        archive("sha256 = \"7e5e\"\npublished = \"x\""),
+        archive(&format!("{sha256}\n{published}\nmode = \"0755\"")),
+        archive(&format!("{sha256}\n{published}\nstrip = -1")),
+        archive(&format!("{sha256}\n{published}")).replace("https://a", "https://me:word@a"),
+        archive(&format!("{sha256}\n{published}")).replace("https://", "ftp://"),
+        archive(&format!("{sha256}\n{published}")).replace("[\"https://a.test/code.tar\"]", "[]"),
+        into("/lib/a"),
+        into("/run/a"),
+        into("/usr/../etc/a"),
+        format!("{state}{}", into("/var/lib/a/b")),
+        git(&sha256),
+        git("commit = \"7498a81\""),
+        archive(&format!("{sha256}\n{published}")).replace("sources.code", "sources.Code"),
+    ];
+    let changes: Vec<(&str, &str)> = changes.iter().map(|change| ("", change.as_str())).collect();
+    all_refused("sources", WEB, &changes);
+    let twice = archive(&format!("{sha256}\n{published}"));
+    let files = Files::sound().append(NODE, &twice).append(WEB, &twice);
+    refused("source_twice", &files);
+}

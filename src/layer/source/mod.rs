@@ -6,6 +6,7 @@
 
 mod archive;
 mod directory;
+pub mod git;
 mod links;
 mod member;
 #[cfg(test)]

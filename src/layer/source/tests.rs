@@ -3,6 +3,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::definition::CommitId;
 
 /// One member: its name, type, mode, and content or target.
 type Given<'a> = (&'a str, u8, u32, &'a str);
@@ -203,6 +204,117 @@ fn a_directory_becomes_the_same_archive_wherever_it_is() {
     let (shown, length) = made(0);
     assert_eq!(shown, ["a a", "b/", "b/c/", "b/run* b/run", "c -> b/run"]);
     assert_eq!(made(0o055), (shown, length));
+}
+
+/// Runs `git` in `directory`, with settings of its own.
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = std::process::Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.org", "-C"])
+        .arg(directory)
+        .args(arguments)
+        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
+        .envs([("GIT_COMMITTER_DATE", "1600000000 +0200"), ("GIT_AUTHOR_DATE", "1600000000 +0200")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A repository with one commit, and the commit; none, and a message, where there is no `git`.
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+fn repository() -> Option<(tempfile::TempDir, CommitId)> {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    if std::process::Command::new("git").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no git");
+        return None;
+    }
+    git(root, &["init", "--quiet"]);
+    fs::create_dir(root.join("bin")).unwrap();
+    fs::write(root.join("bin/run"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(root.join("bin/run"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(root.join("README"), "read me\n").unwrap();
+    symlink("bin/run", root.join("start")).unwrap();
+    let commit = commit_all(root);
+    Some((directory, commit))
+}
+
+fn commit_all(root: &Path) -> CommitId {
+    git(root, &["add", "--all"]);
+    git(root, &["commit", "--quiet", "--message", "a commit"]);
+    git(root, &["rev-parse", "HEAD"]).parse().unwrap()
+}
+
+fn packed(repository: &Path, commit: &CommitId) -> Result<Contents, Error> {
+    let mut bytes = Vec::new();
+    git::pack_commit(repository, commit, &mut bytes)?;
+    unpacked(&bytes, 0)
+}
+
+const TREE: [&str; 4] = ["README read me\n", "bin/", "bin/run* #!/bin/sh\n", "start -> bin/run"];
+
+#[test]
+fn the_tree_of_a_commit_is_the_same_from_whatever_repository() {
+    let Some((directory, commit)) = repository() else { return };
+    let root = directory.path();
+    assert!(git::has_commit(root, &commit));
+    let contents = packed(root, &commit).unwrap();
+    assert_eq!(shown(&contents), TREE);
+    assert_eq!(contents.nodes[Path::new("README")].mtime, 1_600_000_000);
+    // Of files that were changed since, and of later commits, nothing is seen.
+    fs::write(root.join("README"), "changed").unwrap();
+    commit_all(root);
+    git(root, &["gc", "--quiet"]);
+    assert_eq!(shown(&packed(root, &commit).unwrap()), TREE);
+
+    let fetched = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", root.display());
+    git::fetch(&fetched.path().join("bare"), &url, &commit).unwrap();
+    assert_eq!(shown(&packed(&fetched.path().join("bare"), &commit).unwrap()), TREE);
+
+    let other: CommitId = "1".repeat(40).parse().unwrap();
+    assert!(!git::has_commit(root, &other));
+    assert!(!git::has_commit(Path::new("/nonexistent"), &commit));
+    let error = git::fetch(&fetched.path().join("other"), &url, &other).unwrap_err();
+    assert!(error.contains("not our ref"), "{error}");
+    assert!(packed(root, &other).err().unwrap().to_string().contains("damaged"));
+    let tree: CommitId = git(root, &["rev-parse", "HEAD^{tree}"]).parse().unwrap();
+    assert!(packed(root, &tree).is_err(), "a tree is no commit");
+}
+
+#[test]
+fn an_object_that_is_not_what_its_id_says_is_refused() {
+    let Some((directory, commit)) = repository() else { return };
+    let root = directory.path();
+    let id = git(root, &["rev-parse", "HEAD:README"]);
+    let path = root.join(".git/objects").join(&id[..2]).join(&id[2..]);
+    let evil = git(root, &["hash-object", "-w", "bin/run"]);
+    fs::remove_file(&path).unwrap();
+    fs::copy(root.join(".git/objects").join(&evil[..2]).join(&evil[2..]), &path).unwrap();
+    let error = packed(root, &commit).err().unwrap();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains(&id), "{cause}");
+}
+
+#[test]
+fn what_a_commit_does_not_hold_is_refused() {
+    let Some((directory, first)) = repository() else { return };
+    let root = directory.path();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    fs::write(root.join("large"), pointer).unwrap();
+    let error = packed(root, &commit_all(root)).err().unwrap().to_string();
+    assert!(error.contains("`large`") && error.contains("git-lfs"), "{error}");
+    fs::remove_file(root.join("large")).unwrap();
+    git(root, &["update-index", "--add", "--cacheinfo", &format!("160000,{first},module")]);
+    git(root, &["commit", "--quiet", "--message", "a submodule"]);
+    let commit: CommitId = git(root, &["rev-parse", "HEAD"]).parse().unwrap();
+    git(root, &["rm", "--quiet", "--cached", "large"]);
+    let error = packed(root, &commit).err().unwrap().to_string();
+    assert!(error.contains("git-lfs") || error.contains("submodule"), "{error}");
+    git(root, &["commit", "--quiet", "--message", "the submodule alone"]);
+    let commit: CommitId = git(root, &["rev-parse", "HEAD"]).parse().unwrap();
+    let error = packed(root, &commit).err().unwrap().to_string();
+    assert!(error.contains("`module`") && error.contains("submodule"), "{error}");
 }
 
 proptest::proptest! {
