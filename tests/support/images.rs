@@ -8,12 +8,18 @@ use imgbuild::artifact::name::Format;
 
 use super::lab::succeed;
 
-/// Locks and builds a copy of the project: the committed lock is for the day it was made. Test
-/// programs run one after the other, so they can share a store. Returns where the artifacts are.
+/// Builds the roles that take nothing but Debian's archive. Returns where the artifacts are.
 pub fn build(format: &str) -> PathBuf {
+    build_roles(format, &["haproxy", "galera"], &[])
+}
+
+/// Locks and builds a copy of the project, with further options of `imgbuild build`: the committed lock
+/// is for the day it was made. Test programs run one after the other, so they can share a store. Returns
+/// where the artifacts are.
+pub fn build_roles(format: &str, roles: &[&str], options: &[String]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
-    let project = work.join(format!("project-{format}"));
+    let project = work.join(format!("project-{}-{format}", roles.join("-")));
     let _ = fs::remove_dir_all(&project);
     fs::create_dir_all(&project).unwrap();
     succeed(
@@ -34,7 +40,11 @@ pub fn build(format: &str) -> PathBuf {
     succeed(imgbuild().arg("lock").arg("--store").arg(work.join("store")));
     succeed(
         imgbuild()
-            .args(["build", "haproxy", "galera", "--site", "lab", "--format", format, "--out"])
+            .arg("build")
+            .args(roles)
+            .args(["--site", "lab", "--format", format])
+            .args(options)
+            .arg("--out")
             .arg(&out)
             .arg("--store")
             .arg(work.join("store")),
