@@ -8,6 +8,7 @@ pub mod artifact;
 pub mod boot;
 pub mod build;
 pub mod cli;
+pub mod compression;
 pub mod debian;
 pub mod definition;
 pub mod digest;

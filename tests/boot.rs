@@ -122,6 +122,9 @@ fn a_service_does_not_run_without_the_firewall() {
     let guest = proxy(&lab, templates, 1);
     assert_eq!(guest.boot(), "running");
     assert!(guest.run("nft list chain inet imgbuild input").contains("policy drop"));
+    // Settings of what the rules bring along come after them.
+    let time_wait = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait";
+    assert_eq!(guest.run(&format!("cat {time_wait}")), "30");
     let rules = "/usr/share/imgbuild/firewall.nft";
     guest.run(&format!("echo nonsense > /run/rules && mount --bind /run/rules {rules}"));
     assert!(!guest.attempt("systemctl restart imgbuild-firewall").status.success());

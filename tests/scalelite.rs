@@ -39,16 +39,16 @@ fn template() -> Result<PathBuf, String> {
     if let Some(directory) = env::var_os("IMGBUILD_TEST_TEMPLATES") {
         return Ok(images::artifact(Path::new(&directory), "scalelite", Format::LxcTemplate));
     }
-    let mut options = Vec::new();
+    let mut sources = Vec::new();
     for (source, variable) in [
         ("scalelite", "IMGBUILD_TEST_SCALELITE"),
         ("tabulo", "IMGBUILD_TEST_TABULO"),
         ("redis-gem", "IMGBUILD_TEST_REDIS_GEM"),
     ] {
         let path = env::var(variable).map_err(|_| format!("{variable} is not set"))?;
-        options.extend(["--source".to_owned(), format!("{source}={path}")]);
+        sources.push(format!("{source}={path}"));
     }
-    let directory = images::build_roles("lxc", &["scalelite"], &options);
+    let directory = images::build_roles("project-scalelite", "lxc", &["scalelite"], &sources);
     Ok(images::artifact(&directory, "scalelite", Format::LxcTemplate))
 }
 

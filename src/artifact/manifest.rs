@@ -39,6 +39,9 @@ pub struct Manifest {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// The installed packages, by name and architecture.
     pub packages: Vec<Package>,
+    /// What is in no package, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// The volumes that outlive the image.
     pub states: Vec<State>,
     /// The names of the secrets that the image needs when it runs. Their values are never in it.
@@ -128,6 +131,8 @@ pub struct Layer {
 pub enum LayerKind {
     /// Installed packages.
     Packages,
+    /// Sources from outside all repositories.
+    Sources,
     /// Commands.
     Run,
     /// Rendered and copied files.
@@ -141,6 +146,7 @@ impl LayerKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Packages => "packages",
+            Self::Sources => "sources",
             Self::Run => "run",
             Self::Files => "files",
             Self::Boot => "boot",
@@ -161,6 +167,31 @@ pub struct Package {
     /// The SHA-256 of the `.deb`.
     pub sha256: Digest,
     /// The image whose layer installed it.
+    pub image: String,
+}
+
+/// Something that is in no package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// What it is: `archive`, `file`, `git`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where in the image it is.
+    pub path: PathBuf,
+    /// The SHA-256 of what was taken, the file that was fetched or given; none of a commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// The commit whose tree it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Where its hash was published. None for what was given by hand and is something else.
+    pub published: Option<String>,
+    /// Where it may be had.
+    pub urls: Vec<String>,
+    /// The image whose layer has it.
     pub image: String,
 }
 
@@ -287,6 +318,7 @@ mod tests {
                 sha256: digest("deb"),
                 image: "haproxy".to_owned(),
             }],
+            sources: Vec::new(),
             states: vec![State {
                 name: "mysql".to_owned(),
                 path: "/var/lib/mysql".into(),

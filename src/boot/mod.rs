@@ -14,6 +14,7 @@
 //! namespaces whose first process it kills.
 
 pub mod agent;
+mod certificate;
 pub mod container;
 mod error;
 mod host;

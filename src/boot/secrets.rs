@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::Identity;
+use super::certificate::TrialCertificate;
 use crate::definition::Plan;
 
 /// The file among the secrets that tells a guest which is in no node table who it is.
@@ -38,7 +39,9 @@ impl Secrets {
     ///
     /// When the kernel gives no random numbers.
     pub fn for_trial(plan: &Plan, identity: &Identity) -> io::Result<Self> {
+        let node = identity.short_name();
         let mut files = Vec::new();
+        let mut certificate = None;
         for secret in plan.secrets.values() {
             let template = match (&secret.trial, secret.required) {
                 (Some(template), _) => template.as_str(),
@@ -47,8 +50,24 @@ impl Secrets {
             };
             let path = Path::new(secret.path.as_str());
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let value = trial_value(template, identity.short_name(), &random_digits()?);
-            files.push(SecretFile { name: name.to_owned(), content: format!("{value}\n") });
+            let random = random_digits()?;
+            let mut known = vec![("{node}", node), ("{random}", &random)];
+            if CERTIFICATE.iter().any(|part| template.contains(part)) {
+                let made = match certificate.take() {
+                    Some(made) => made,
+                    None => {
+                        TrialCertificate::new(names(plan, identity)).map_err(io::Error::other)?
+                    }
+                };
+                let made = certificate.insert(made);
+                let parts = [&*made.authority, &*made.certificate, &*made.key];
+                known.extend(CERTIFICATE.into_iter().zip(parts));
+            }
+            let mut content = trial_value(template, &known);
+            if !content.ends_with('\n') {
+                content.push('\n');
+            }
+            files.push(SecretFile { name: name.to_owned(), content });
         }
         if identity.stranger {
             let content = identity.node_table();
@@ -58,16 +77,25 @@ impl Secrets {
     }
 }
 
-/// `template` with `{node}` replaced by the guest's host name and `{random}` by `random`. Nothing
-/// that was put in is looked at again.
-pub fn trial_value(template: &str, node: &str, random: &str) -> String {
+/// What stands for the parts of a [`TrialCertificate`], in their order.
+const CERTIFICATE: [&str; 3] = ["{authority}", "{certificate}", "{key}"];
+
+/// What the guest may be called by: its own name and address, and the public names of the site.
+fn names(plan: &Plan, identity: &Identity) -> Vec<String> {
+    let site = plan.site.iter().flat_map(|site| &site.names);
+    let public = site.map(|name| name.name.to_string());
+    let own = [identity.name.to_string(), identity.address.address().to_string()];
+    own.into_iter().chain(public).collect()
+}
+
+/// `template` with what is `known` replaced. Nothing that was put in is looked at again.
+pub fn trial_value(template: &str, known: &[(&str, &str)]) -> String {
     let mut value = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(start) = rest.find('{') {
         let (before, from) = rest.split_at(start);
         value.push_str(before);
-        let known = [("{node}", node), ("{random}", random)];
-        match known.into_iter().find(|(name, _)| from.starts_with(name)) {
+        match known.iter().find(|(name, _)| from.starts_with(name)) {
             Some((name, replacement)) => {
                 value.push_str(replacement);
                 rest = from.get(name.len()..).unwrap_or_default();
@@ -109,9 +137,11 @@ mod tests {
             ("", ""),
         ];
         for (template, expected) in cases {
-            assert_eq!(trial_value(template, "galera1", "0f"), expected);
+            let known = [("{node}", "galera1"), ("{random}", "0f")];
+            assert_eq!(trial_value(template, &known), expected);
         }
-        assert_eq!(trial_value("{node}", "{random}", "x"), "{random}");
+        let known = [("{node}", "{random}"), ("{random}", "x")];
+        assert_eq!(trial_value("{node}", &known), "{random}");
     }
 
     #[test]

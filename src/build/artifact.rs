@@ -10,7 +10,7 @@ use super::layers::BuiltTree;
 use super::machine::disk_order;
 use super::publish::{Artifact, Target, create_directory};
 use super::{
-    Builder, Error, Layer, LayerKind, LockedDisk, LockedPlan, LockedRole, manifest, stack,
+    Builder, Error, Layer, LayerKind, LockedDisk, LockedPlan, LockedRole, manifest, sources, stack,
 };
 use crate::artifact::lint;
 use crate::artifact::manifest::File;
@@ -30,7 +30,7 @@ impl Builder<'_> {
     /// disk has besides the role is built at the same time.
     ///
     /// # Errors
-    /// When a download, a script, a check or a lint fails, or an artifact cannot be written. Artifacts of
+    /// When nobody has verified a source; when a download, a script, a check or a lint fails, or an artifact cannot be written. Artifacts of
     /// other formats may have been published by then; nothing half-written is left.
     pub fn build(
         &self,
@@ -42,12 +42,13 @@ impl Builder<'_> {
             (None, true) => return Err(Error::NoMachine { role: self.role.clone() }),
             (disk, wanted) => disk.as_ref().filter(|_| wanted),
         };
+        sources::require_verified(role)?;
         let plan = &role.plan;
         std::thread::scope(|scope| {
             let boot = disk.map(|disk| scope.spawn(|| self.prepared_boot(disk)));
             let before = last_build(self.store, plan);
             let (layers, tree) = self.layers_compressing_ahead(plan, formats)?;
-            self.remember(plan, &layers, before.as_deref())?;
+            self.remember(role, &layers, before.as_deref())?;
             let Some((disk, boot)) = disk.zip(boot) else {
                 return Ok(vec![self.template(plan, &layers, tree, directory)?]);
             };
@@ -60,7 +61,7 @@ impl Builder<'_> {
                     let boot = join(boot)?;
                     let own = boot.iter().filter(|layer| !contains(layers, layer)).cloned();
                     let all = [layers, &*machine, &*own.collect::<Vec<_>>()].concat();
-                    self.remember(plan, &all, before.as_deref())?;
+                    self.remember(role, &all, before.as_deref())?;
                     self.disk(role, disk, [layers, &machine, &boot], directory, passed)
                 });
                 // The checks see what a container has, in a tree of their own.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::plan::PinnedSource;
 use crate::layer::failure::Failure;
 
 /// Why a build failed.
@@ -35,6 +36,10 @@ pub enum Error {
         #[help]
         help: String,
     },
+    /// A source cannot be had, or cannot become part of the image.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Source(Box<SourceError>),
     /// A rendered file cannot be put where it is to go.
     #[error("{}: cannot become /{}: {reason}", source_path.display(), path.display())]
     Place {
@@ -121,6 +126,23 @@ pub enum Error {
     },
 }
 
+/// What is wrong with one source, and where it is declared.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What is wrong.
+    pub message: String,
+    /// The definition.
+    #[source_code]
+    pub file: crate::definition::Source,
+    /// Its name there.
+    #[label("this source")]
+    pub span: miette::SourceSpan,
+    /// What to do.
+    #[help]
+    pub help: String,
+}
+
 fn shown(output: &str) -> String {
     let indented = output.trim_end().lines().map(|line| format!("\n  {line}"));
     indented.collect()
@@ -131,6 +153,12 @@ fn places(templates: &[String]) -> String {
 }
 
 impl Error {
+    pub(super) fn source(source: &PinnedSource, message: String, help: String) -> Self {
+        let place = &source.upstream.place;
+        let (file, span) = (place.source().clone(), place.span());
+        Self::Source(Box::new(SourceError { message, file, span, help }))
+    }
+
     pub(super) fn from_failure(
         action: impl Into<String>,
         failure: Failure,

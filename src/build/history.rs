@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Builder, Change, Error, Inputs, Layer, LayerKind, LockedPlan};
+use super::plan::unpinned;
+use super::{
+    Builder, Change, Error, Inputs, Layer, LayerKind, LockedImage, LockedPlan, LockedRole,
+};
 use crate::digest::{Digest, Hasher};
 use crate::store::{KeyKind, Store};
 
@@ -27,6 +30,9 @@ pub struct Past {
     pub seconds: f64,
     /// Whether the last build found it in the store.
     pub reused: bool,
+    /// What in it was given by hand and is not what the lock pins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unpinned: Vec<String>,
     /// What had changed since the build before, if there was one.
     pub reasons: Option<Vec<Change>>,
 }
@@ -40,17 +46,19 @@ impl Builder<'_> {
     /// `before` is what was remembered when this build began.
     pub(super) fn remember(
         &self,
-        plan: &LockedPlan,
+        role: &LockedRole,
         layers: &[Layer],
         before: Option<&[Past]>,
     ) -> Result<(), Error> {
-        let past: Vec<Past> = layers.iter().map(|layer| past(layer, before)).collect();
-        self.store.put_key(HISTORY, &key(plan), &past)?;
+        let past: Vec<Past> = layers.iter().map(|layer| past(role, layer, before)).collect();
+        self.store.put_key(HISTORY, &key(&role.plan), &past)?;
         Ok(())
     }
 }
 
-fn past(layer: &Layer, before: Option<&[Past]>) -> Past {
+fn past(role: &LockedRole, layer: &Layer, before: Option<&[Past]>) -> Past {
+    let made_it =
+        |image: &&LockedImage| layer.kind == LayerKind::Sources && image.name == layer.image;
     let mut same_place = before.into_iter().flatten();
     let before = same_place.find(|past| past.image == layer.image && past.kind == layer.kind);
     Past {
@@ -62,6 +70,7 @@ fn past(layer: &Layer, before: Option<&[Past]>) -> Past {
         entries: layer.record.entries,
         seconds: layer.record.seconds,
         reused: layer.reused,
+        unpinned: unpinned(role.images().filter(made_it)),
         reasons: before.map(|before| layer.inputs.changes_since(&before.inputs)),
     }
 }

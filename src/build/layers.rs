@@ -18,7 +18,7 @@ use crate::render::RenderedLayer;
 const EXPANSION: u64 = 5;
 
 /// Downloads at a time. They wait for the mirror more than for a processor.
-const DOWNLOADS: usize = 8;
+pub(super) const DOWNLOADS: usize = 8;
 
 impl Builder<'_> {
     /// Builds whatever layer of `plan` is not in the store. `ready` is called with each layer as soon as
@@ -50,7 +50,7 @@ impl Builder<'_> {
         Session::new(self, Extent::Whole, bytes * EXPANSION)
     }
 
-    /// Adds the layers of the packages and commands of `image` to `layers`. `rest` begins with it and goes
+    /// Adds the layers of the packages, sources and commands of `image` to `layers`. `rest` begins with it and goes
     /// on with the images above.
     pub(super) fn system_layers(
         &self,
@@ -65,6 +65,11 @@ impl Builder<'_> {
             ready(&layer);
             layers.push(layer);
         }
+        if !image.sources.is_empty() {
+            let layer = self.sources_layer(image, layers)?;
+            ready(&layer);
+            layers.push(layer);
+        }
         if !image.commands.is_empty() {
             let layer = self.command_layer(image, LayerKind::Run, layers, session)?;
             ready(&layer);
@@ -74,7 +79,7 @@ impl Builder<'_> {
     }
 
     /// The layer of `inputs`: from the store, or made by `make`, once even when several builds want it.
-    fn layer(
+    pub(super) fn layer(
         &self,
         image: &str,
         kind: LayerKind,
@@ -120,6 +125,8 @@ impl Builder<'_> {
         let inputs = packages_inputs(image, top(below));
         let key = inputs.key();
         self.layer(&image.name, LayerKind::Packages, inputs, |_step| {
+            // Before minutes are spent on packages: a source is what is most likely out of reach.
+            self.fetch_sources(rest)?;
             let packages = self.fetch(image, rest)?;
             let started = Instant::now();
             let job = Job::new(self, image, LayerKind::Packages, &key);
@@ -163,12 +170,7 @@ impl Builder<'_> {
         below: &[Layer],
     ) -> Result<Layer, Error> {
         if below.is_empty() {
-            return Err(Error::Step {
-                action: format!("render the files of {}", rendered.image),
-                chain: vec!["the stack installs no packages".to_owned()],
-                output: String::new(),
-                help: Some("give the root definition [packages]".to_owned()),
-            });
+            return Err(no_packages(format!("render the files of {}", rendered.image)));
         }
         let inputs = files::inputs(rendered, top(below));
         self.layer(&rendered.image, LayerKind::Files, inputs, |_step| {
@@ -186,7 +188,7 @@ impl Builder<'_> {
                 label: format!("{} {}", pinned.package.name, pinned.package.version),
                 urls: pinned.urls.clone(),
                 digest: pinned.package.sha256,
-                size: pinned.package.size,
+                size: Some(pinned.package.size),
             })
             .collect();
         let verified =
@@ -304,8 +306,18 @@ pub(super) fn command_inputs(
     inputs
 }
 
-fn top(layers: &[Layer]) -> Option<&Digest> {
+pub(super) fn top(layers: &[Layer]) -> Option<&Digest> {
     layers.last().map(|layer| &layer.record.digest)
+}
+
+/// The error that there is nothing to lay anything on.
+pub(super) fn no_packages(action: String) -> Error {
+    Error::Step {
+        action,
+        chain: vec!["the stack installs no packages".to_owned()],
+        output: String::new(),
+        help: Some("give the root definition [packages]".to_owned()),
+    }
 }
 
 fn record(built: Built, started: Instant) -> LayerRecord {

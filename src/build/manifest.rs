@@ -1,9 +1,12 @@
 //! What the manifest says of a built stack.
 
+use super::plan::unpinned;
 use super::{Check, Layer, LockedDisk, LockedImage, LockedPlan, LockedRole};
-use crate::artifact::manifest::{self, Builder, Disk, File, Manifest, Package, SCHEMA, State};
+use crate::artifact::manifest::{
+    self, Builder, Disk, File, Manifest, Package, SCHEMA, Source, State,
+};
 use crate::artifact::name::image_digest;
-use crate::definition::Plan;
+use crate::definition::{Pin, Plan};
 use crate::digest::Digest;
 
 /// The digest of the image that `layers` make, the same in every format.
@@ -16,8 +19,7 @@ pub(super) fn image(plan: &LockedPlan, layers: &[Layer]) -> Digest {
 pub(super) fn manifest(plan: &LockedPlan, layers: &[Layer], artifact: File) -> Manifest {
     let images = plan.images.iter();
     let digest = image(plan, layers);
-    let manifest = describe(&plan.plan, (images, &plan.checks), layers, (digest, artifact));
-    Manifest { unpinned: plan.unpinned.clone(), ..manifest }
+    describe(&plan.plan, (images, &plan.checks), layers, (digest, artifact))
 }
 
 /// The manifest of a disk, which `layers` are on and `description` tells the rest of.
@@ -34,7 +36,7 @@ pub(super) fn disk(
     let images = role.plan.images.iter().chain([&machine.image]).chain(boot);
     let checks = [&*role.plan.checks, &machine.checks].concat();
     let manifest = describe(&machine.plan, (images, &checks), layers, (digest, artifact));
-    Manifest { disk: description, unpinned: role.plan.unpinned.clone(), ..manifest }
+    Manifest { disk: description, ..manifest }
 }
 
 fn describe<'a>(
@@ -43,6 +45,7 @@ fn describe<'a>(
     layers: &[Layer],
     (digest, artifact): (Digest, File),
 ) -> Manifest {
+    let images: Vec<&LockedImage> = images.collect();
     Manifest {
         schema: SCHEMA,
         role: settled.role.to_string(),
@@ -56,10 +59,11 @@ fn describe<'a>(
             .iter()
             .map(|(name, setting)| (name.to_string(), setting.value.clone()))
             .collect(),
-        packages: packages(images),
+        packages: packages(images.iter().copied()),
+        sources: sources(images.iter().copied()),
         states: settled.states.iter().map(state).collect(),
         secrets: settled.secrets.keys().map(ToString::to_string).collect(),
-        unpinned: Vec::new(),
+        unpinned: unpinned(images.iter().copied()),
         builder: Builder::this(),
         checks: checks
             .iter()
@@ -96,6 +100,31 @@ fn packages<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Package> {
         .collect();
     packages.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
     packages
+}
+
+fn sources<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Source> {
+    let mut sources: Vec<Source> = images
+        .flat_map(|image| image.sources.iter().map(move |source| (image, source)))
+        .map(|(image, source)| {
+            let pinned = source.unpinned().is_none();
+            let commit = match &source.upstream.pin {
+                Pin::Commit(commit) if pinned => Some(commit.to_string()),
+                _ => None,
+            };
+            Source {
+                name: source.upstream.name.to_string(),
+                kind: source.upstream.kind.word().to_owned(),
+                path: source.upstream.kind.destination().to_string().into(),
+                sha256: source.digest().filter(|_| commit.is_none()),
+                commit,
+                published: source.upstream.published.clone().filter(|_| pinned),
+                urls: source.upstream.urls.clone(),
+                image: image.name.clone(),
+            }
+        })
+        .collect();
+    sources.sort_by(|a, b| (&a.name, &a.image).cmp(&(&b.name, &b.image)));
+    sources
 }
 
 fn state(state: &crate::definition::State) -> State {

@@ -1,6 +1,6 @@
 //! Builds a locked role: layer by layer, then the checks of the role's own daemons, then the artifacts.
 //!
-//! Layers of packages and commands come first, from the base up; then the rendered files of all
+//! Layers of packages, sources and commands come first, from the base up; then the rendered files of all
 //! definitions, also from the base up. So no value of a site ever invalidates a packages layer. A layer is
 //! known by the digest of its [`Inputs`], which hold the digest of the layer below: where
 //! the record of that key is in the store, the layer is reused.
@@ -20,6 +20,8 @@ mod pending;
 mod plan;
 mod publish;
 mod session;
+mod sources;
+mod supply;
 mod template;
 mod verify;
 
@@ -33,8 +35,11 @@ pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
 pub use pending::{Pending, pending};
-pub use plan::{Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage};
+pub use plan::{
+    Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage, PinnedSource,
+};
 pub use publish::Artifact;
+pub use supply::{Error as SupplyError, Supplied, Supplies};
 pub use verify::{Difference, Verification};
 
 pub use crate::artifact::manifest::LayerKind;

@@ -3,6 +3,7 @@
 use super::layers::{command_inputs, packages_inputs};
 use super::{
     Change, LAYER, LayerKind, LayerRecord, LockedImage, LockedPlan, LockedRole, Past, files,
+    sources,
 };
 use crate::render::RenderedLayer;
 use crate::store::Store;
@@ -73,6 +74,7 @@ impl Outlook<'_> {
     fn add_system(&mut self, image: &LockedImage, kind: LayerKind, ground: Ground) -> Ground {
         self.add(&image.name, kind, ground, &|below| match kind {
             LayerKind::Packages => packages_inputs(image, below),
+            LayerKind::Sources => sources::inputs(image, below),
             _ => command_inputs(image, kind, below),
         })
     }
@@ -107,6 +109,7 @@ impl Outlook<'_> {
 
 fn system_steps(image: &LockedImage) -> impl Iterator<Item = (LayerKind, &LockedImage)> {
     let packages = (!image.packages.is_empty()).then_some((LayerKind::Packages, image));
+    let sources = (!image.sources.is_empty()).then_some((LayerKind::Sources, image));
     let run = (!image.commands.is_empty()).then_some((LayerKind::Run, image));
-    packages.into_iter().chain(run)
+    packages.into_iter().chain(sources).chain(run)
 }

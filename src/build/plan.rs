@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::definition::{AbsolutePath, Image, Plan, Run};
+use super::supply::Supplied;
+use crate::definition::{AbsolutePath, Image, Pin, Plan, Run, Upstream, UpstreamKind};
+use crate::digest::Digest;
 use crate::layer::accounts::{Group, User};
 use crate::lock::{self, Lock, LockedPackage};
 use crate::render::RenderedLayer;
@@ -25,6 +27,62 @@ impl PinnedPackage {
     }
 }
 
+/// Something from outside all repositories, with everything needed to get and to trust it.
+#[derive(Clone, Debug)]
+pub struct PinnedSource {
+    /// What the definition says. The lock says the same, or there would be no plan.
+    pub upstream: Upstream,
+    /// What somebody gave for it by hand.
+    pub supplied: Option<Supplied>,
+}
+
+impl PinnedSource {
+    /// The SHA-256 of what it is made of, where that is known beforehand: not of a commit, and not if
+    /// nobody has verified it, nor given it.
+    pub fn digest(&self) -> Option<Digest> {
+        match (&self.supplied, &self.upstream.pin) {
+            (Some(supplied), _) => Some(supplied.digest),
+            (None, Pin::Sha256(digest)) => Some(*digest),
+            (None, Pin::Commit(_) | Pin::Unverified(_)) => None,
+        }
+    }
+
+    /// Whether it was given as a directory.
+    pub fn is_directory(&self) -> bool {
+        self.supplied.as_ref().is_some_and(|supplied| supplied.is_directory)
+    }
+
+    /// What to say of it if it is not what the lock pins.
+    pub fn unpinned(&self) -> Option<String> {
+        let supplied = self.supplied.as_ref()?;
+        let Upstream { name, pin, .. } = &self.upstream;
+        let differs = !supplied.is_commit && *pin != Pin::Sha256(supplied.digest);
+        differs.then(|| format!("source {name}: sha256 {} was given, not {pin}", supplied.digest))
+    }
+
+    /// The value of this source among a layer's inputs.
+    pub fn input(&self) -> String {
+        let pinned = self.unpinned().is_none().then_some(&self.upstream.pin);
+        if let (UpstreamKind::Git { into }, Some(Pin::Commit(commit))) =
+            (&self.upstream.kind, pinned)
+        {
+            return format!("git {commit} {into}");
+        }
+        let digest =
+            self.digest().map_or_else(|| self.upstream.pin.to_string(), |it| it.to_string());
+        match &self.upstream.kind {
+            UpstreamKind::Archive { into, .. } if self.is_directory() => {
+                format!("archive {digest} {into} strip=0")
+            }
+            UpstreamKind::Archive { into, strip } => {
+                format!("archive {digest} {into} strip={strip}")
+            }
+            UpstreamKind::Git { into } => format!("archive {digest} {into} strip=0"),
+            UpstreamKind::File { into, mode } => format!("file {digest} {into} {:o}", mode.bits()),
+        }
+    }
+}
+
 /// One definition of the stack with what is pinned for it.
 #[derive(Clone, Debug)]
 pub struct LockedImage {
@@ -32,6 +90,8 @@ pub struct LockedImage {
     pub name: String,
     /// What its packages layer installs.
     pub packages: Vec<PinnedPackage>,
+    /// What its sources layer has.
+    pub sources: Vec<PinnedSource>,
     /// The accounts that it makes.
     pub users: Vec<User>,
     /// The groups that it makes.
@@ -71,6 +131,38 @@ pub struct LockedRole {
     pub plan: LockedPlan,
     /// What only disks have, if the project says how to make them.
     pub disk: Option<LockedDisk>,
+}
+
+impl LockedRole {
+    /// Every definition that takes part, some of them twice.
+    pub fn images(&self) -> impl Iterator<Item = &LockedImage> {
+        let disk = self.disk.iter().flat_map(|disk| {
+            [&disk.machine.image].into_iter().chain(&disk.boot.images).chain([&disk.boot_image])
+        });
+        self.plan.images.iter().chain(disk)
+    }
+
+    pub(super) fn images_mut(&mut self) -> impl Iterator<Item = &mut LockedImage> {
+        let disk = self.disk.iter_mut().flat_map(|disk| {
+            let machine = [&mut disk.machine.image].into_iter();
+            machine.chain(&mut disk.boot.images).chain([&mut disk.boot_image])
+        });
+        self.plan.images.iter_mut().chain(disk)
+    }
+
+    /// What was given by hand and is not what the lock pins.
+    pub fn unpinned(&self) -> Vec<String> {
+        unpinned(self.images())
+    }
+}
+
+/// What of `images` was given by hand and is not what the lock pins, each once.
+pub(super) fn unpinned<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<String> {
+    let sources = images.flat_map(|image| &image.sources);
+    let mut unpinned: Vec<String> = sources.filter_map(PinnedSource::unpinned).collect();
+    unpinned.sort();
+    unpinned.dedup();
+    unpinned
 }
 
 /// What a disk has besides the layers of its role.
@@ -122,8 +214,6 @@ pub struct LockedPlan {
     pub rendered: Vec<RenderedLayer>,
     /// The checks, base first.
     pub checks: Vec<Check>,
-    /// Packages that did not come from where the lock says.
-    pub unpinned: Vec<String>,
 }
 
 impl LockedPlan {
@@ -149,6 +239,7 @@ impl LockedPlan {
             LockedImage {
                 name: layer.image.to_string(),
                 packages: packages.iter().map(|package| pin(package, &plan, lock)).collect(),
+                sources: layer.sources.iter().map(source).collect(),
                 users: users(layer),
                 groups: groups(layer),
                 commands: layer.runs.iter().map(|run| run.command.clone()).collect(),
@@ -162,7 +253,6 @@ impl LockedPlan {
             images,
             rendered,
             checks: stack.iter().flat_map(|image| checks(image)).collect(),
-            unpinned: Vec::new(),
             plan,
         }
     }
@@ -198,6 +288,10 @@ fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {
     let urls =
         repository.map(|repository| package.urls(&lock::repository(repository), &lock.snapshot));
     PinnedPackage { package: package.clone(), urls: urls.unwrap_or_default() }
+}
+
+fn source(upstream: &Upstream) -> PinnedSource {
+    PinnedSource { upstream: upstream.clone(), supplied: None }
 }
 
 fn users(layer: &crate::definition::Layer) -> Vec<User> {

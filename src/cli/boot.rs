@@ -10,11 +10,12 @@ use std::time::Duration;
 use miette::{Diagnostic, IntoDiagnostic, Result, WrapErr};
 use serde::Serialize;
 
-use super::context::{Context, bytes, shown};
+use super::context::{Context, Given, bytes, shown};
 use crate::boot::container::{self, Container};
 use crate::boot::qemu::{self, Accelerator, Machine};
 use crate::boot::{self, Guest, Identity, Observation, Secrets, Volume, observe, random_digits};
 use crate::build::{Archives, Builder, LockedPlan, LockedRole};
+use crate::store::Store;
 
 /// How long a guest may take: on the machine's own processors, and when they are emulated.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -48,6 +49,9 @@ pub(super) struct Arguments {
     /// Give up after this time [default: 180, with software emulation 600]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     timeout: Option<u32>,
+    /// Take this file or directory for a source, whatever its definition pins
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    sources: Vec<Given>,
     /// Where artifacts go
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
@@ -87,7 +91,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let project = context.project()?;
     context.refuse_secrets(&project)?;
     let lock = context.lock(&project)?;
-    let role = context.locked_role(&project, &lock, &arguments.role, arguments.site.as_deref())?;
+    let site = arguments.site.as_deref();
+    let mut role = context.locked_role(&project, &lock, &arguments.role, site)?;
+    let store = context.store()?;
+    context.supplies(&project, &store, &arguments.sources)?.give(&mut role);
     let plan = &role.plan;
     let identity = Identity::of(&plan.plan, arguments.node.as_deref())?;
     let secrets = Secrets::for_trial(&plan.plan, &identity)
@@ -96,7 +103,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let executable = std::env::current_exe()
         .into_diagnostic()
         .wrap_err("cannot find imgbuild's own executable")?;
-    let artifact = artifact(context, arguments, &role, format, &executable)?;
+    let artifact = artifact(context, arguments, &store, &role, format, &executable)?;
     let trial = Trial { context, arguments, plan, format, artifact, identity, executable };
     match format {
         Format::Lxc => trial.container(secrets),
@@ -122,15 +129,15 @@ fn format(context: &Context, wanted: Option<Format>) -> Result<Format> {
 fn artifact(
     context: &Context,
     arguments: &Arguments,
+    store: &Store,
     role: &LockedRole,
     format: Format,
     executable: &Path,
 ) -> Result<PathBuf> {
-    let store = context.store()?;
     let fetcher = context.fetcher();
     let builder = Builder {
-        store: &store,
-        downloads: &store,
+        store,
+        downloads: store,
         progress: context.progress(),
         fetcher: &fetcher,
         role: arguments.role.clone(),

@@ -11,9 +11,9 @@ use miette::{IntoDiagnostic, Report, Result, WrapErr};
 use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
-use super::context::{Context, bytes, shown};
+use super::context::{Context, Given, bytes, shown};
 use crate::artifact::name::Format;
-use crate::build::{Archives, Artifact, Builder, Difference, LockedRole, Verification};
+use crate::build::{Archives, Artifact, Builder, Difference, LockedRole, Supplies, Verification};
 use crate::definition::Project;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
@@ -46,6 +46,9 @@ pub(super) struct Arguments {
     /// Build everything again from nothing and compare with what the store has
     #[arg(long)]
     check: bool,
+    /// Take this file or directory for a source, whatever its definition pins
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    sources: Vec<Given>,
     /// When a script fails, open a shell in the tree at that very point
     #[arg(long)]
     debug_shell: bool,
@@ -84,6 +87,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         project: &project,
         lock: &lock,
         store: &store,
+        supplies: context.supplies(&project, &store, &arguments.sources)?,
         fetcher: context.fetcher(),
         executable: std::env::current_exe()
             .into_diagnostic()
@@ -99,6 +103,7 @@ struct Build<'a> {
     project: &'a Project,
     lock: &'a Lock,
     store: &'a Store,
+    supplies: Supplies,
     fetcher: Fetcher,
     executable: PathBuf,
     jobs: usize,
@@ -130,16 +135,20 @@ impl Build<'_> {
     fn one(&self, role: &str) -> Result<Vec<Outcome>> {
         let context = self.context;
         let site = self.arguments.site.as_deref();
-        let locked = context.locked_role(self.project, self.lock, role, site)?;
+        let mut locked = context.locked_role(self.project, self.lock, role, site)?;
+        self.supplies.give(&mut locked);
         let formats = self.formats(&locked);
         let builder = self.builder(role, self.store);
         if !self.arguments.check {
             let artifacts = builder.build(&locked, &formats, &self.arguments.out)?;
-            return Ok(artifacts.into_iter().map(Outcome::built).collect());
+            let mut outcomes: Vec<Outcome> = artifacts.into_iter().map(Outcome::built).collect();
+            outcomes.iter_mut().for_each(|outcome| outcome.unpinned = locked.unpinned());
+            return Ok(outcomes);
         }
         let (verifications, differences) =
             builder.verify(&locked, &formats, &self.arguments.out)?;
         let mut outcomes: Vec<Outcome> = verifications.into_iter().map(Outcome::verified).collect();
+        outcomes.iter_mut().for_each(|outcome| outcome.unpinned = locked.unpinned());
         // All formats are made of them, so they are told once.
         if let Some(first) = outcomes.first_mut() {
             first.differences = differences;
@@ -219,15 +228,18 @@ struct Outcome {
     rebuilt: Option<Digest>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<Difference>,
+    /// Sources that were given by hand and are not what the lock pins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unpinned: Vec<String>,
 }
 
 impl Outcome {
     fn built(artifact: Artifact) -> Self {
-        Self { artifact, rebuilt: None, differences: Vec::new() }
+        Self { artifact, rebuilt: None, differences: Vec::new(), unpinned: Vec::new() }
     }
 
     fn verified(Verification { artifact, rebuilt }: Verification) -> Self {
-        Self { artifact, rebuilt: Some(rebuilt), differences: Vec::new() }
+        Self { artifact, rebuilt: Some(rebuilt), differences: Vec::new(), unpinned: Vec::new() }
     }
 
     fn is_verified(&self) -> bool {
@@ -248,6 +260,9 @@ impl Outcome {
             (None, _, false) => "built",
         };
         context.say(format!("{role} {format}: {state}, {}, sha256 {sha256}", bytes(*size)));
+        for source in &self.unpinned {
+            context.say(format!("  unpinned: {source}"));
+        }
         for difference in &self.differences {
             context.say(format!("  layer {} differs:", difference.layer));
             for path in difference.paths.iter().take(SHOWN) {

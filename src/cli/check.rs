@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use miette::Result;
 
 use super::context::Context;
-use crate::definition::lint;
+use crate::definition::{lint, site};
 use crate::lock::Unlocked;
 use crate::render;
 
@@ -36,6 +36,7 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
             plans += 1;
         }
     }
+    site::prove(&project)?;
     for finding in &findings {
         context.report(finding);
     }

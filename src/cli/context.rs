@@ -9,7 +9,7 @@ use miette::{
 use serde::Serialize;
 
 use super::{Options, progress};
-use crate::build::{LockedDisk, LockedPlan, LockedRole};
+use crate::build::{LockedDisk, LockedPlan, LockedRole, Supplies};
 use crate::definition::{Image, Plan, Project, lint};
 use crate::fetch::{Fetcher, Network, Policy};
 use crate::lock::{Lock, Unlocked, needed_by, wishes};
@@ -19,6 +19,26 @@ use crate::store::Store;
 
 /// The file at the root of a project that pins every download.
 pub(super) const LOCK_FILE: &str = "imgbuild.lock";
+
+/// A source that is given by hand: `NAME=PATH`.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    name: String,
+    path: PathBuf,
+}
+
+impl std::str::FromStr for Given {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+                Ok(Self { name: name.to_owned(), path: path.into() })
+            }
+            _ => Err("expected NAME=PATH, the name of a source and a file or directory"),
+        }
+    }
+}
 
 /// Options, and what follows from them.
 pub(super) struct Context {
@@ -129,6 +149,18 @@ impl Context {
         let boot_stack = project.stack(disk.boot.role.as_str())?;
         let boot = locked(project, lock, disk.boot, &boot_stack)?;
         Ok(LockedRole { plan, disk: LockedDisk::new(machine, boot, &disk.boot_command) })
+    }
+
+    /// What `--source` gives, in the store from now on.
+    pub(super) fn supplies(
+        &self,
+        project: &Project,
+        store: &Store,
+        given: &[Given],
+    ) -> Result<Supplies> {
+        let given: Vec<(String, PathBuf)> =
+            given.iter().map(|Given { name, path }| (name.clone(), path.clone())).collect();
+        Ok(Supplies::read(project, store, &given)?)
     }
 
     /// Says something to a person.

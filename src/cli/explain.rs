@@ -70,6 +70,9 @@ fn show(context: &Context, layer: &Past) -> Result<()> {
         layer.entries,
         layer.seconds,
     ))?;
+    for source in &layer.unpinned {
+        context.data(format!("    unpinned: {source}"))?;
+    }
     match &layer.reasons {
         Some(reasons) if !layer.reused => show_changes(context, reasons),
         _ => Ok(()),

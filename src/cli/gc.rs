@@ -18,13 +18,15 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
-    // The packages of this project's lock stay, however long nobody has built.
+    // The packages and sources of this project's lock stay, however long nobody has built.
     let mut locked = BTreeSet::new();
     if let Ok(project) = context.project()
         && let Ok(lock) = Lock::read(&context.lock_path(&project))
     {
         let packages = lock.images.values().flat_map(|image| &image.packages);
         locked.extend(packages.map(|package| package.sha256));
+        let sources = lock.images.values().flat_map(|image| &image.sources);
+        locked.extend(sources.filter_map(|source| source.sha256));
     }
     let keep = |item: Item<'_>| match item {
         Item::Blob(digest) => locked.contains(&digest),

@@ -169,14 +169,24 @@ fn word(item: &Item) -> Result<String> {
 }
 
 fn url(item: &Item) -> Result<String> {
+    const EXPECTED: &str = "a base URL (http://, https:// or file:///, no query)";
+    let text = any_url(item, EXPECTED)?;
+    if text.contains('?') {
+        return Err(item.unexpected(EXPECTED));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A URL that may ask a question, as those of key servers do.
+fn any_url<'a>(item: &'a Item, expected: &str) -> Result<&'a str> {
     let text = item.string()?;
     let rest =
         ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !printable || rest.is_none_or(str::is_empty) || text.contains(['?', '#']) {
-        return Err(item.unexpected("a base URL (http://, https:// or file:///, no query)"));
+    if !printable || rest.is_none_or(str::is_empty) || text.contains('#') {
+        return Err(item.unexpected(expected));
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(text)
 }
 
 /// The fingerprint of a version 4 key, 160 bits (RFC 9580, section 5.5.4.2), or of a version 6
@@ -193,7 +203,8 @@ fn fingerprint(item: &Item) -> Result<String> {
 fn keyring(item: &Item, root: &Path, directory: &Path) -> Result<Keyring> {
     use std::path::Component;
     if item.entries().is_ok() {
-        return Ok(Keyring::Url(url(item.table(&["url"])?.require("url")?)?));
+        let url = item.table(&["url"])?.require("url")?;
+        return Ok(Keyring::Url(any_url(url, "a URL (http://, https:// or file:///)")?.to_owned()));
     }
     let text = item.string().map_err(|_| item.unexpected("a path, or `{ url = \"…\" }`"))?;
     let relative = Path::new(text);

@@ -226,7 +226,8 @@ pub(super) fn check(stack: &[&Image]) -> Vec<Error> {
     }
     for connection in &image.connections {
         let (name, place) = &connection.addresses;
-        let expected = "an address, a host name, or a list of those or of records with an `address`";
+        let expected =
+            "an address, a host name, or a list of those or of records with an `address`";
         errors.extend(check_type(stack, name, place, expected, holds_addresses).err());
         errors.extend(check_when(stack, connection.when.as_ref()).err());
         if let PortSource::Parameter(port, place) = &connection.port {

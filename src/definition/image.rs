@@ -8,12 +8,13 @@ use super::document::{Entries, Item, Table, parse};
 use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Problem, Result};
 use super::name::{
-    AbsolutePath, Account, EndpointName, ImageName, Mode, PackageName, ParameterName, UnitName,
-    Version, VolumeName, is_account,
+    AbsolutePath, Account, EndpointName, ImageName, Mode, PackageName, ParameterName, SourceName,
+    UnitName, Version, VolumeName, is_account,
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
 use super::swap::{Cluster, Swap};
+use super::upstream::Upstream;
 
 /// A definition as its file says it, every name and value checked as far as the file alone allows.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Image {
     pub repositories: Vec<Repository>,
     /// The packages it asks for.
     pub packages: Packages,
+    /// What it has that is in no package, by name.
+    pub sources: BTreeMap<SourceName, Upstream>,
     /// Users by name, created before any package of this definition is configured.
     pub users: BTreeMap<Account, User>,
     /// Groups by name, besides those that go with a user.
@@ -218,7 +221,7 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "summary",
     "version",
     "extends",
@@ -226,6 +229,7 @@ const KEYS: [&str; 24] = [
     "debian",
     "repositories",
     "packages",
+    "sources",
     "users",
     "groups",
     "parameters",
@@ -285,6 +289,7 @@ impl Image {
             debian,
             repositories,
             packages: packages.unwrap_or_default(),
+            sources: table.map("sources", Upstream::read)?,
             users: table.map("users", |_, place, item| user(place, item))?,
             groups: table.map("groups", |_, place, item| group(place, item))?,
             parameters: table.map("parameters", Parameter::read)?,

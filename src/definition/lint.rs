@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use miette::{Diagnostic, SourceSpan};
 use serde_json::Value;
 
+use super::endpoint::Clients;
 use super::image::Image;
-use super::name::ParameterName;
+use super::name::{ImageName, ParameterName};
 use super::parameter::{Parameter, Type};
 use super::place::{Place, Source};
 use super::project::Project;
+use super::secret::{is_secret_name, secret_in};
+use super::suggest::did_you_mean;
+use super::upstream::{Pin, Upstream};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, thiserror::Error, Diagnostic)]
@@ -47,7 +51,9 @@ pub fn is_refused(finding: &Finding) -> bool {
 ///
 /// - `secret-parameter`: a parameter or field whose name says that it is a secret. Its value would
 ///   be baked into the image and into every copy of it.
-/// - `secret-value`: a value that is a private key or a password hash.
+/// - `secret-value`: a value that is a private key, a password or its hash, or looks like a key.
+/// - `unknown-image`: an endpoint, a connection or a cluster names an image that is not there.
+/// - `unverified-source`: a source that nobody could verify, which `build` refuses.
 /// - `duplicate-package`: a package that a lower image of the stack asks for in the same words.
 pub fn lint(project: &Project) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -55,22 +61,24 @@ pub fn lint(project: &Project) -> Vec<Finding> {
         for (name, parameter) in &image.parameters {
             secret_parameter(name, parameter, &mut findings);
             if let Some(default) = &parameter.default {
-                secret_value(default, &parameter.place, &mut findings);
+                secret_value(name.as_str(), default, &parameter.place, &mut findings);
             }
+        }
+        for source in image.sources.values() {
+            unverified_source(source, &mut findings);
         }
         let stack = project.stack(image.name.as_str()).unwrap_or_default();
         duplicate_packages(&stack, &mut findings);
+        unknown_images(project, image, &mut findings);
     }
     let checked = &project.checked;
     let settings =
         checked.values.values().chain(checked.overlays.values().flat_map(BTreeMap::values));
-    for setting in settings.flat_map(BTreeMap::values) {
-        secret_value(&setting.value, &setting.place, &mut findings);
+    for (name, setting) in settings.flatten() {
+        secret_value(name.as_str(), &setting.value, &setting.place, &mut findings);
     }
     findings
 }
-
-const SECRET_WORDS: [&str; 5] = ["password", "passphrase", "secret", "token", "private_key"];
 
 fn secret_parameter(name: &ParameterName, parameter: &Parameter, findings: &mut Vec<Finding>) {
     let Some(name) = secret_name(name, &parameter.kind) else { return };
@@ -82,9 +90,7 @@ fn secret_parameter(name: &ParameterName, parameter: &Parameter, findings: &mut 
 /// The name of the parameter or of a field in it that holds text and sounds like a secret.
 fn secret_name<'a>(name: &'a ParameterName, kind: &'a Type) -> Option<&'a ParameterName> {
     match kind {
-        Type::String { values: None } => {
-            SECRET_WORDS.iter().any(|word| name.as_str().contains(word)).then_some(name)
-        }
+        Type::String { values: None } => is_secret_name(name.as_str()).then_some(name),
         Type::List(items) => secret_name(name, items),
         Type::Record(fields) => {
             fields.iter().find_map(|(name, field)| secret_name(name, &field.kind))
@@ -93,27 +99,50 @@ fn secret_name<'a>(name: &'a ParameterName, kind: &'a Type) -> Option<&'a Parame
     }
 }
 
-fn secret_value(value: &Value, place: &Place, findings: &mut Vec<Finding>) {
-    let Some(what) = secret_text(value) else { return };
+fn secret_value(name: &str, value: &Value, place: &Place, findings: &mut Vec<Finding>) {
+    let Some((what, text)) = secret_text(name, value) else { return };
     let message = format!("this value holds {what}, which ends up in the image");
     let help = "take it out of the repository, renew it, and declare it in [secrets]";
-    findings.push(Finding::new("secret-value", message, place, help));
+    findings.push(Finding::new("secret-value", message, &place.within(text), help));
 }
 
-/// What kind of secret a value holds, if it holds one in a form that is nothing else.
-fn secret_text(value: &Value) -> Option<&'static str> {
+/// What kind of secret a value holds, if it holds one, and the text that gives it away.
+fn secret_text<'a>(name: &str, value: &'a Value) -> Option<(&'static str, &'a str)> {
     match value {
-        // RFC 7468, section 2, and the like: `-----BEGIN OPENSSH PRIVATE KEY-----`.
-        Value::String(text) if text.contains("PRIVATE KEY-----") => Some("a private key"),
-        // The hashing methods of crypt(5) that passwords of today use.
-        Value::String(text) => ["$y$", "$gy$", "$7$", "$2b$", "$2y$", "$6$", "$5$", "$argon2"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
-            .then_some("a password hash"),
-        Value::Array(values) => values.iter().find_map(secret_text),
-        Value::Object(fields) => fields.values().find_map(secret_text),
+        Value::String(text) => secret_in(name, text),
+        Value::Array(values) => values.iter().find_map(|value| secret_text(name, value)),
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| secret_text(name, value)),
         _ => None,
     }
+}
+
+/// Images that endpoints and connections name and that are not there. The firewall lets in nobody
+/// for them, so this is a doubt and no error.
+fn unknown_images(project: &Project, image: &Image, findings: &mut Vec<Finding>) {
+    let clients = image.endpoints.values().filter_map(|endpoint| match &endpoint.clients {
+        Clients::Any => None,
+        Clients::Some { images, .. } => Some(images),
+    });
+    let targets = image.connections.iter().map(|connection| &connection.to);
+    let arbitrator = image.cluster.iter().filter_map(|cluster| cluster.arbitrator.as_ref());
+    let all: Vec<&(ImageName, Place)> =
+        clients.flatten().chain(targets).chain(arbitrator).collect();
+    let names = || project.images().map(|image| image.name.as_str());
+    for (name, place) in all {
+        if project.image(name.as_str()).is_err() {
+            let message = format!("there is no image `{name}`, so this stands for nobody");
+            let help = did_you_mean(name.as_str(), names())
+                .unwrap_or_else(|| format!("add images/{name}, or take the name out"));
+            findings.push(Finding::new("unknown-image", message, place, &help));
+        }
+    }
+}
+
+fn unverified_source(source: &Upstream, findings: &mut Vec<Finding>) {
+    let Pin::Unverified(how) = &source.pin else { return };
+    let message = format!("nobody has verified the source `{}`: `build` refuses it", source.name);
+    let help = format!("{how}; then replace `unverified` by `sha256` and `published`");
+    findings.push(Finding::new("unverified-source", message, &source.place, &help));
 }
 
 fn duplicate_packages(stack: &[&Image], findings: &mut Vec<Finding>) {

@@ -22,10 +22,12 @@ mod parameter;
 mod place;
 mod plan;
 mod project;
+mod secret;
 pub mod site;
 mod stack;
 mod suggest;
 mod swap;
+mod upstream;
 mod value;
 
 pub use account::Accounts;
@@ -37,8 +39,9 @@ pub use image::{
     User,
 };
 pub use name::{
-    AbsolutePath, Account, EndpointName, Hostname, ImageName, InterfaceAddress, InvalidText, Mode, Network,
-    PackageName, ParameterName, SiteName, UnitName, Version, VolumeName,
+    AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InterfaceAddress,
+    InvalidText, Mode, Network, PackageName, ParameterName, SiteName, SourceName, UnitName,
+    Version, VolumeName,
 };
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
@@ -50,6 +53,7 @@ pub use site::{Admitted, OpenEndpoint, PublicName, Site};
 pub use stack::Setting;
 pub(crate) use suggest::did_you_mean;
 pub use swap::{Cluster, Swap};
+pub use upstream::{Pin, Upstream, UpstreamKind};
 
 #[cfg(test)]
 pub(crate) mod tests;

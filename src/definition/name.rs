@@ -109,6 +109,19 @@ text! {
     is_directory_name
 }
 text! {
+    /// The name of a source: a key of `[sources]` and the first part of `--source NAME=PATH`.
+    SourceName,
+    "a source name (lower-case letters, digits and `-`, at most 63, a letter first)",
+    is_directory_name
+}
+text! {
+    /// The id of a commit of a git repository: its SHA-1 or SHA-256.
+    CommitId,
+    "the whole id of a commit (40 or 64 hexadecimal digits, in lower case)",
+    |text| matches!(text.len(), 40 | 64)
+        && consists_of(text, |byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+text! {
     /// The name of a user or group, in the form that systemd calls strict
     /// (<https://systemd.io/USER_NAMES/>), in lower case.
     Account,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::document::{Item, Table, parse_key};
 use super::error::{Problem, Result};
-use super::name::ParameterName;
+use super::name::{ImageName, ParameterName};
 use super::place::Place;
 use super::suggest::did_you_mean;
 
@@ -74,6 +74,9 @@ pub struct Parameter {
     pub default: Option<Value>,
     /// What it is for.
     pub doc: String,
+    /// If its value is a name that browsers use, or a URL with one: the image that serves it, and
+    /// where it is named.
+    pub public_name: Option<(ImageName, Place)>,
     /// Where its name stands in the definition.
     pub place: Place,
 }
@@ -96,32 +99,35 @@ impl Parameter {
             };
             return Err(place.error_with_help(problem, Some("choose another name".to_owned())));
         }
-        let (kind, default, doc) = described(item)?;
-        let doc = match doc {
-            Some(doc) => doc,
-            None => item
-                .table(&[&TYPE_KEYS[..], &["default", "doc"]].concat())?
-                .require("doc")?
-                .line()?,
-        };
-        Ok(Self { kind, default, doc, place: place.clone() })
+        let table = item.table(&[&TYPE_KEYS[..], &["default", "doc", "public_name"]].concat())?;
+        let (kind, default) = described(table)?;
+        let public_name =
+            table.optional("public_name", |item| Ok((item.parse()?, item.place.clone())))?;
+        if let Some((_, place)) = &public_name
+            && !matches!(kind, Type::Hostname | Type::String { .. })
+        {
+            let message =
+                format!("`{name}` is {kind}, and only a host name or a URL is a public name");
+            return Err(place.error(Problem::Contradiction(message)));
+        }
+        let doc = table.require("doc")?.line()?;
+        Ok(Self { kind, default, doc, public_name, place: place.clone() })
     }
 }
 
 impl Field {
     fn read(item: &Item) -> Result<Self> {
-        let (kind, default, doc) = described(item)?;
-        Ok(Self { kind, default, doc })
+        let table = item.table(&[&TYPE_KEYS[..], &["default", "doc"]].concat())?;
+        let (kind, default) = described(table)?;
+        Ok(Self { kind, default, doc: table.optional("doc", Item::line)? })
     }
 }
 
-/// A type with the default and the documentation that stand beside it.
-fn described(item: &Item) -> Result<(Type, Option<Value>, Option<String>)> {
-    let table = item.table(&[&TYPE_KEYS[..], &["default", "doc"]].concat())?;
+/// A type with the default that stands beside it.
+fn described(table: Table<'_>) -> Result<(Type, Option<Value>)> {
     let kind = Type::read(table)?;
     let default = table.optional("default", |default| kind.check(default))?;
-    let doc = table.optional("doc", Item::line)?;
-    Ok((kind, default, doc))
+    Ok((kind, default))
 }
 
 impl Type {

@@ -64,6 +64,28 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Where `text` stands in quotes in this place, or alone; this place as a whole if it does not,
+    /// for example because it was written in another form.
+    pub(crate) fn within(&self, text: &str) -> Self {
+        let quoted = |text: &str| self.find_within(&format!("\"{text}\""));
+        quoted(text).or_else(|| self.find_within(text)).unwrap_or_else(|| self.clone())
+    }
+
+    /// The first occurrence of `text` in this place.
+    pub(crate) fn find_within(&self, text: &str) -> Option<Self> {
+        let start = self.span.start + self.source.inner().get(self.span.clone())?.find(text)?;
+        Some(Self::new(self.source.clone(), start..start + text.len()))
+    }
+
+    /// What follows this place on its last line.
+    pub(crate) fn rest_of_line(&self) -> Option<Self> {
+        let rest = self.source.inner().get(self.span.end..)?;
+        let length = rest.find('\n').unwrap_or(rest.len());
+        Some(Self::new(self.source.clone(), self.span.end..self.span.end + length))
+    }
+}
+
 /// Places are the same if they are the same bytes of files of the same name.
 impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {

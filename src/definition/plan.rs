@@ -12,6 +12,7 @@ use super::parameter::Parameter;
 use super::project::{Project, known};
 use super::site::{OpenEndpoint, Site, open};
 use super::stack::{Setting, declaration};
+use super::upstream::Upstream;
 
 /// Everything that decides what a role becomes, before packages are resolved.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub struct Layer {
     pub accounts: Accounts,
     /// Its packages.
     pub packages: Packages,
+    /// What it has that is in no package.
+    pub sources: Vec<Upstream>,
     /// Its commands.
     pub runs: Vec<Run>,
     /// The units it masks.
@@ -204,6 +207,7 @@ fn layer(image: &Image, accounts: Accounts) -> Layer {
         image: image.name.clone(),
         accounts,
         packages: image.packages.clone(),
+        sources: image.sources.values().cloned().collect(),
         runs: image.runs.clone(),
         masks: image.masks.clone(),
     }

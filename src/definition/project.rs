@@ -247,7 +247,9 @@ impl Project {
             let message = "a machine definition has no endpoints".to_owned();
             let help = "the firewall is part of containers, too: move it to a role, or to the image that this \
                         one extends".to_owned();
-            return Err(endpoint.place.error_with_help(Problem::Contradiction(message), Some(help)));
+            return Err(endpoint
+                .place
+                .error_with_help(Problem::Contradiction(message), Some(help)));
         }
         Ok(())
     }

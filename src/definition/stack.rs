@@ -13,6 +13,7 @@ use super::name::{ImageName, ParameterName};
 use super::parameter::Parameter;
 use super::place::Place;
 use super::suggest::did_you_mean;
+use super::upstream::check_targets;
 
 /// A value and where it was given.
 #[derive(Clone, Debug)]
@@ -92,6 +93,14 @@ pub(super) fn check_unique(stack: &[&Image]) -> Result<()> {
         }
     }
     check_names(stack.iter().flat_map(|image| image.all_repositories()))?;
+    for lower in below {
+        for (name, source) in &image.sources {
+            if let Some(other) = lower.sources.get(name) {
+                return duplicate(format!("source `{name}`"), &source.place, &other.place);
+            }
+        }
+    }
+    check_targets(stack)?;
     let below = below.iter().flat_map(|lower| &lower.states);
     for (index, state) in image.states.iter().enumerate() {
         let others = below.clone().chain(&image.states[..index]);

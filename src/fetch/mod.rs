@@ -47,11 +47,17 @@ pub struct Request {
     pub urls: Vec<String>,
     /// What it is.
     pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
+    /// Its length in bytes, if it is known beforehand.
+    pub size: Option<u64>,
 }
 
-/// A file in the store whose sha256 and size are those of the request.
+impl Request {
+    fn fits(&self, blob: &Blob) -> bool {
+        self.size.is_none_or(|size| size == blob.size())
+    }
+}
+
+/// A file in the store whose sha256 and size, if that was known, are those of the request.
 #[derive(Clone, Debug)]
 pub struct Verified {
     blob: Blob,
@@ -127,7 +133,7 @@ impl Fetcher {
         Self { agent: agent::agent(&policy), network, policy, hosts: Hosts::default() }
     }
 
-    fn online(&self) -> bool {
+    pub(crate) fn online(&self) -> bool {
         self.network == Network::Online
     }
 
@@ -149,7 +155,7 @@ impl Fetcher {
         // In parallel because after a boot each blob is hashed here.
         let mut blobs: Vec<Option<Blob>> = requests
             .par_iter()
-            .map(|request| store.blob(&request.digest).filter(|blob| blob.size() == request.size))
+            .map(|request| store.blob(&request.digest).filter(|blob| request.fits(blob)))
             .collect();
         let mut absent: Vec<usize> =
             (0..requests.len()).filter(|index| blobs[*index].is_none()).collect();
@@ -257,10 +263,10 @@ impl Fetcher {
         jobs: usize,
         progress: &dyn Progress,
     ) -> Vec<(usize, Result<Blob, End>)> {
-        let bytes = absent.iter().map(|index| requests[*index].size).sum();
+        let bytes = absent.iter().map(|index| requests[*index].size).sum::<Option<u64>>();
         let files = if absent.len() == 1 { "file" } else { "files" };
         let label = format!("{TOTAL_LABEL}{} {files}", absent.len());
-        let total = Step::start(progress, label, Some(bytes));
+        let total = Step::start(progress, label, bytes);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let results = Mutex::new(Vec::with_capacity(absent.len()));
         let work = || {
@@ -269,7 +275,7 @@ impl Fetcher {
             {
                 let request = &requests[index];
                 let label = format!("{FILE_LABEL}{}", request.label);
-                let step = Step::start(progress, label, Some(request.size));
+                let step = Step::start(progress, label, request.size);
                 let meter = Meter::new(step, &total);
                 let transfer = Transfer { fetcher: self, request, meter, stop: &stop };
                 let result = transfer.run(store);

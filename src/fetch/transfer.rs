@@ -12,6 +12,9 @@ use crate::store::{self, Blob, Partial, Store};
 /// A transfer that moves this many bytes before it breaks has made headway, and does not use up a try.
 const HEADWAY: u64 = 1024 * 1024;
 
+/// Most bytes of a file whose size is not known beforehand.
+const MOST: u64 = 16 << 30;
+
 /// Why a transfer ended.
 pub(super) enum End {
     /// No URL gave the file.
@@ -80,12 +83,12 @@ pub(super) struct Transfer<'a> {
 impl Transfer<'_> {
     /// Fetches the file: from the first URL that has it, going on where an earlier run stopped.
     pub(super) fn run(mut self, store: &Store) -> Result<Blob, End> {
-        let Request { digest, size, urls, label } = self.request;
+        let Request { digest, urls, label, .. } = self.request;
         let mut partial = store.partial(digest)?;
         // Another process may have fetched it while this one waited for its lock.
-        if let Some(blob) = store.blob(digest).filter(|blob| blob.size() == *size) {
+        if let Some(blob) = store.blob(digest).filter(|blob| self.request.fits(blob)) {
             partial.forget();
-            self.meter.reach(*size);
+            self.meter.reach(blob.size());
             self.meter.file.finish("fetched by another process");
             return Ok(blob);
         }
@@ -154,16 +157,18 @@ impl Transfer<'_> {
     fn once(&mut self, url: &str, partial: &mut Partial) -> Result<(), Broken> {
         let Request { digest, size, .. } = self.request;
         let (digest, size) = (*digest, *size);
-        if partial.length() > size {
+        if partial.length() > size.unwrap_or(MOST) {
             partial.restart()?;
         }
-        if partial.length() < size || partial.digest_so_far() != digest {
+        // Without a size only the digest tells that nothing is missing.
+        if size.is_some_and(|size| partial.length() < size) || partial.digest_so_far() != digest {
             let note = partial.note();
             let if_range = note.as_deref().and_then(|note| validator_of(note, url));
             let wanted = Wanted { offset: partial.length(), if_range };
             let opened = source::open(self.fetcher, url, wanted)?;
-            if let Some(got) = opened.total.filter(|total| *total != size) {
-                return Err(Failure::WrongSize { expected: size, got }.into());
+            if let Some((got, expected)) = opened.total.zip(size).filter(|(got, size)| got != size)
+            {
+                return Err(Failure::WrongSize { expected, got }.into());
             }
             if opened.offset != partial.length() {
                 partial.restart()?;
@@ -172,7 +177,7 @@ impl Transfer<'_> {
                 partial.set_note(&format!("{url}\n{validator}"));
             }
             self.meter.reach(partial.length());
-            self.copy(opened.reader, partial)?;
+            self.copy(opened.reader, size.or(opened.total), partial)?;
         }
         match partial.digest_so_far() {
             got if got == digest => Ok(()),
@@ -181,9 +186,14 @@ impl Transfer<'_> {
     }
 
     /// Appends everything that `reader` yields to `partial`, and never more than the size of
-    /// the file.
-    fn copy(&mut self, mut reader: Box<dyn Read>, partial: &mut Partial) -> Result<(), Broken> {
-        let expected = self.request.size;
+    /// the file: the one that is known, or else what the server says, `expected`.
+    fn copy(
+        &mut self,
+        mut reader: Box<dyn Read>,
+        expected: Option<u64>,
+        partial: &mut Partial,
+    ) -> Result<(), Broken> {
+        let limit = self.request.size.or(expected.map(|size| size.min(MOST))).unwrap_or(MOST);
         let mut buffer = vec![0; 128 * 1024];
         loop {
             let count = match reader.read(&mut buffer) {
@@ -193,14 +203,16 @@ impl Transfer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(Failure::from(ureq::Error::from(error)).into()),
             };
-            if count as u64 > expected - partial.length() {
-                return Err(Failure::TooLong { limit: expected }.into());
+            if count as u64 > limit.saturating_sub(partial.length()) {
+                return Err(Failure::TooLong { limit }.into());
             }
             partial.append(&buffer[..count])?;
             self.meter.reach(partial.length());
         }
-        match partial.length() {
-            got if got < expected => Err(Failure::Truncated { expected, got }.into()),
+        match (partial.length(), expected) {
+            (got, Some(expected)) if got < expected => {
+                Err(Failure::Truncated { expected, got }.into())
+            }
             _ => Ok(()),
         }
     }

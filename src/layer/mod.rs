@@ -10,5 +10,6 @@ pub mod normalise;
 pub mod order;
 pub mod request;
 mod script;
+pub mod source;
 pub mod tree;
 pub mod worker;

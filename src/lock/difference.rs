@@ -9,7 +9,7 @@ use super::Lock;
 pub struct Change {
     /// The image.
     pub image: String,
-    /// The package.
+    /// The package, or `source NAME`.
     pub package: String,
     /// Its version before, if it was there.
     pub from: Option<String>,
@@ -21,28 +21,34 @@ pub struct Change {
 /// version stayed shows up with twice the same version.
 pub fn difference(old: &Lock, new: &Lock) -> Vec<Change> {
     let (old, new) = (files(old), files(new));
-    let keys: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
-    let version = |file: &(&str, _)| file.0.to_owned();
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).cloned().collect();
+    let version = |file: &(String, _)| file.0.clone();
     keys.into_iter()
         .filter(|key| old.get(key) != new.get(key))
         .map(|key| Change {
             image: key.0.to_owned(),
-            package: key.1.to_owned(),
+            package: key.1.clone(),
             from: old.get(&key).map(version),
             to: new.get(&key).map(version),
         })
         .collect()
 }
 
-type Files<'a> = BTreeMap<(&'a str, &'a str), (&'a str, crate::digest::Digest)>;
+type Files<'a> = BTreeMap<(&'a str, String), (String, String)>;
 
-/// The version and file of each package of each image.
+/// The version and file of each package of each image, and the pin and lines of each source.
 fn files(lock: &Lock) -> Files<'_> {
-    let images = lock.images.iter();
-    images
-        .flat_map(|(image, locked)| locked.packages.iter().map(move |package| (image, package)))
-        .map(|(image, package)| {
-            ((image.as_str(), package.name.as_str()), (package.version.as_str(), package.sha256))
-        })
-        .collect()
+    let mut files = Files::new();
+    for (image, locked) in &lock.images {
+        for package in &locked.packages {
+            let value = (package.version.clone(), package.sha256.to_string());
+            files.insert((image.as_str(), package.name.clone()), value);
+        }
+        for source in &locked.sources {
+            // A space is in no name of a package.
+            let name = format!("source {}", source.name);
+            files.insert((image.as_str(), name), (source.pin(), format!("{source:?}")));
+        }
+    }
+    files
 }

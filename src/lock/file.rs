@@ -23,6 +23,9 @@
 //! at which the packages were on offer: an archive of past states has all of them for that
 //! moment. A package that was kept although it had left its repository by then has a `snapshot`
 //! of its own.
+//!
+//! An image with `[sources.NAME]` has a list `sources` beside its `packages`, a line each: `name`,
+//! `type`, one of `sha256`, `commit` and `unverified`, `published` and `urls`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,7 +39,7 @@ use std::time::Duration;
 use miette::NamedSource;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Wishes, wants_digests};
+use super::{Error, LockedSource, Wishes, wants_digests};
 use crate::debian::date::Moment;
 use crate::debian::packages::{is_architecture, is_pool_path};
 use crate::debian::relation::is_package_name;
@@ -92,6 +95,9 @@ pub struct LockedImage {
     pub wants: Digest,
     /// The packages, sorted by name.
     pub packages: Vec<LockedPackage>,
+    /// What it has that is in no package, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<LockedSource>,
 }
 
 /// One file of one package.
@@ -298,6 +304,13 @@ impl Lock {
                 write_package(text, package)?;
             }
             writeln!(text, "]")?;
+            if !image.sources.is_empty() {
+                writeln!(text, "sources = [")?;
+                for source in &image.sources {
+                    source.write(text)?;
+                }
+                writeln!(text, "]")?;
+            }
         }
         Ok(())
     }
@@ -309,6 +322,21 @@ impl Lock {
     ///
     /// The first image that is absent, or wants something else than when the lock was made.
     pub fn check(&self, wishes: &[Wishes]) -> Result<(), OutOfDate> {
+        self.check_packages(wishes)?;
+        let differs = |wish: &&Wishes| {
+            self.images.get(&wish.image).is_some_and(|locked| locked.sources != wish.sources)
+        };
+        match wishes.iter().find(differs) {
+            None => Ok(()),
+            Some(wish) => Err(OutOfDate {
+                image: wish.image.clone(),
+                reason: "has other sources than when the lock was made",
+            }),
+        }
+    }
+
+    /// As [`Lock::check`], for packages alone.
+    pub(super) fn check_packages(&self, wishes: &[Wishes]) -> Result<(), OutOfDate> {
         let digests = wants_digests(wishes);
         for image in wishes.iter().map(|wishes| &wishes.image) {
             let reason = match self.images.get(image) {
@@ -366,7 +394,7 @@ fn key(name: &str) -> String {
 }
 
 /// A basic string of TOML.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('"');
     for character in value.chars() {

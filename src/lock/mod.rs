@@ -10,6 +10,7 @@ mod file;
 mod project;
 mod resolve;
 mod session;
+mod source;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -19,6 +20,7 @@ pub use error::Error;
 pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate, Unlocked};
 pub use project::{machine_key, needed_by, repository, wishes};
 pub use resolve::{LeftOut, Resolution, Update, resolve};
+pub use source::LockedSource;
 pub use wishes::{DebianSettings, Wanted, Wishes, wants_digest, wants_digests};
 
 pub use crate::debian::repository::Repository;

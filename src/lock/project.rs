@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::LockedSource;
 use super::wishes::{DebianSettings, Wanted, Wishes};
 use crate::debian::repository::{Certificates, Repository};
 use crate::definition::{self, Image, Keyring, Project, Result};
@@ -75,6 +76,7 @@ fn wishes_of(stack: &[&Image], name: String, parent: Option<String>) -> Option<W
         relations: relations.collect(),
         essential: image.packages.essential,
         exclude: image.packages.exclude.iter().map(|(name, _)| name.to_string()).collect(),
+        sources: image.sources.values().map(LockedSource::from).collect(),
         debian: DebianSettings {
             architecture: debian.architecture.clone(),
             repositories: stack

@@ -77,9 +77,9 @@ pub fn resolve(
     }
     if let Some(previous) = previous
         && *update == Update::Missing
-        && previous.check(wishes).is_ok()
+        && previous.check_packages(wishes).is_ok()
     {
-        return Ok(Resolution { lock: restricted(previous, wishes), left_out: Vec::new() });
+        return Ok(Resolution { lock: refreshed(previous, wishes), left_out: Vec::new() });
     }
     let now = Moment::from(now);
     let (offers, errors) = read_all(wishes, transport, previous, now);
@@ -297,12 +297,18 @@ fn require_locked(packages: &[String], previous: Option<&Lock>) -> Result<(), Er
     Ok(())
 }
 
-/// `lock` without the images that `wishes` does not name.
-fn restricted(lock: &Lock, wishes: &[Wishes]) -> Lock {
+/// `lock` without the images that `wishes` does not name, and with their sources, which take no
+/// resolving.
+fn refreshed(lock: &Lock, wishes: &[Wishes]) -> Lock {
     let mut lock = lock.clone();
     let exists = |name: &str| wishes.iter().any(|image| image.image == name);
     lock.images.retain(|name, _| exists(name));
     lock.repositories.retain(|repository| exists(&repository.image));
+    for wish in wishes {
+        if let Some(image) = lock.images.get_mut(&wish.image) {
+            image.sources.clone_from(&wish.sources);
+        }
+    }
     lock
 }
 

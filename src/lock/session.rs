@@ -271,12 +271,21 @@ impl<'a> Session<'a> {
                 Some(found) => {
                     let packages = found.own.iter().map(|&id| self.locked_package(image, id));
                     let packages = packages.collect();
-                    let now = LockedImage { wants: image.wants, packages };
+                    let now = LockedImage {
+                        wants: image.wants,
+                        packages,
+                        sources: image.wishes.sources.clone(),
+                    };
                     locked.insert(image.name().to_owned(), now);
                     found.same
                 }
                 None if parent.is_none_or(|parent| same.contains(parent)) => {
                     let before = self.locked_image(index).map(|before| self.of_before(before));
+                    // Sources take no resolving, so they are always those that the definition has.
+                    let before = before.map(|before| LockedImage {
+                        sources: image.wishes.sources.clone(),
+                        ..before
+                    });
                     let is_there = before.is_some();
                     locked.extend(before.map(|before| (image.name().to_owned(), before)));
                     is_there

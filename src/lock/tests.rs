@@ -24,6 +24,7 @@ fn image(archive: &Archive, name: &str, parent: Option<&str>, install: &[&str]) 
         parent: parent.map(str::to_owned),
         relations: relations.collect(),
         essential: parent.is_none(),
+        sources: Vec::new(),
         exclude: Vec::new(),
         debian: DebianSettings {
             architecture: "amd64".to_owned(),
@@ -551,4 +552,38 @@ fn a_list_of_allowed_packages_is_a_part_of_what_is_wanted() {
     assert_ne!(digest(|it| it.suite.clear()), same);
     let moved = digest(|it| it.keyring = Certificates::Url("http://other.test".to_owned()));
     assert_eq!(moved, same);
+}
+
+#[test]
+fn sources_are_locked_without_asking_anybody() {
+    let archive = archive(FIRST);
+    let first = lock(&archive, &stack(&archive), None, Update::All);
+    archive.asked.lock().unwrap().clear();
+    let source = LockedSource {
+        name: "code".to_owned(),
+        kind: "archive".to_owned(),
+        sha256: Some(crate::digest::Digest::of("the code")),
+        commit: None,
+        unverified: None,
+        published: Some("the \"release\" notes".to_owned()),
+        urls: vec!["https://a.test/1".to_owned(), "https://b.test/2".to_owned()],
+    };
+    let mut wishes = stack(&archive);
+    wishes[1].sources.push(source);
+    assert_eq!(first.check(&wishes).unwrap_err().image, "web");
+    let second = lock(&archive, &wishes, Some(&first), Update::Missing);
+    assert!(archive.asked.lock().unwrap().is_empty());
+    assert_eq!(second.check(&wishes), Ok(()));
+    assert_eq!(second.images["web"].packages, first.images["web"].packages);
+    let changes = difference(&first, &second);
+    assert_eq!(changes.len(), 1);
+    assert_eq!((changes[0].package.as_str(), changes[0].from.as_deref()), ("source code", None));
+    let line = "sources = [\n  { name = \"code\", type = \"archive\", sha256 = \"DIGEST\", published = \"the \\\"release\\\" notes\", urls = [\"https://a.test/1\", \"https://b.test/2\"] },\n]\n";
+    let digest = crate::digest::Digest::of("the code").to_string();
+    let line = line.replace("DIGEST", &digest);
+    assert!(second.text().ends_with(&line), "{}", second.text());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lock");
+    second.write(&path).unwrap();
+    assert_eq!(Lock::read(&path).unwrap(), second);
 }

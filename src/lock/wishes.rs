@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use miette::SourceSpan;
 
+use super::LockedSource;
 use crate::debian::repository::Repository;
 use crate::definition::Source;
 use crate::digest::{Digest, Hasher};
@@ -21,6 +22,8 @@ pub struct Wishes {
     pub essential: bool,
     /// The names of packages that neither it nor an image above it may have.
     pub exclude: Vec<String>,
+    /// What it has that is in no package, sorted by name.
+    pub sources: Vec<LockedSource>,
     /// Where packages come from: the settings of the image at the root of the stack, with the
     /// repositories of all images from there up to this one.
     pub debian: DebianSettings,
@@ -63,6 +66,8 @@ pub struct DebianSettings {
 
 /// The digest of everything that decides which packages an image gets, but for what the
 /// repositories offer: as long as it stays the same, so does the image's part of the lock.
+///
+/// Sources that are no packages do not count either: the lock has them as the definition does.
 ///
 /// URLs do not count. An archive may move, and the files are known by their hashes.
 pub fn wants_digest(wishes: &Wishes, parent: Option<Digest>) -> Digest {

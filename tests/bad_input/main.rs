@@ -13,6 +13,8 @@ mod downloads;
 mod machine;
 mod packages;
 mod resolving;
+mod sites;
+mod sources;
 
 use std::fs;
 use std::path::Path;

@@ -167,8 +167,9 @@ impl Project {
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
 /// Each section of docs/definition.md that describes tables, and those tables.
-const SECTIONS: [(&str, &[&str]); 14] = [
+const SECTIONS: [(&str, &[&str]); 19] = [
     ("`[packages]`", &["[packages]"]),
+    ("`[sources.NAME]`", &["[sources.a]"]),
     ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
     ("`[parameters.NAME]`", &["[parameters.a]"]),
     ("`[secrets.NAME]`", &["[secrets.a]"]),
@@ -178,6 +179,10 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ("`[[run]]`", &["[[run]]"]),
     ("`[[check]]`", &["[[check]]"]),
     ("`[health]`", &["[health]"]),
+    ("`[endpoints.NAME]`", &["[endpoints.a]"]),
+    ("`[[connections]]`", &["[[connections]]"]),
+    ("`[cluster]`", &["[cluster]"]),
+    ("`[swap]`", &["[swap]"]),
     ("`[machine]`", &["[machine]"]),
     ("`[boot]`", &["[boot]"]),
     ("`[values]`", &[]),
@@ -200,6 +205,11 @@ fn every_key_of_an_image_is_described_and_exists() {
     let repository = known(format!("{IMAGE}{STRANGE}"));
     let described = keys(&document.section("`[debian]`: where packages come from"));
     assert_eq!(described, &debian | &repository, "keys of [debian]");
+
+    let above =
+        format!("summary = \"x\"\nversion = \"1\"\nextends = \"x\"\n[[repositories]]\n{STRANGE}");
+    let described = keys(&document.section("`[[repositories]]`: further repositories"));
+    assert_eq!(described, &known(above) - &repository, "keys of [[repositories]]");
 
     for (title, tables) in SECTIONS {
         let read = tables.iter().map(|table| known(format!("{IMAGE}{table}\n{STRANGE}")));

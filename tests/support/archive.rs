@@ -93,6 +93,78 @@ impl Archive {
         self.publish_text(&Signer::new(*key).sign(text.trim_end()));
     }
 
+    /// Publishes `packages`, and whatever stands in `stanzas`, as the content of `suite` at `place` on the
+    /// same server: the layout of every large archive, with the certificate of the key made from `seed`
+    /// beside it.
+    pub fn publish_at(
+        &self,
+        place: &str,
+        (suite, components): (&str, &[&str]),
+        packages: &[Package],
+        stanzas: &str,
+        seed: u8,
+    ) {
+        let mut index = stanzas.to_owned();
+        for package in packages {
+            let (path, deb) = (pool_path(package), package.deb());
+            writeln!(index, "{}", stanza(&package.control(), &path, &deb)).unwrap();
+            self.server.file(&format!("{place}/{path}"), deb);
+        }
+        let mut release = format!(
+            "Suite: {suite}\nCodename: {suite}\nDate: {}\nArchitectures: amd64\nComponents: {}\nSHA256:",
+            Release::GOOD.date,
+            components.join(" ")
+        );
+        for (component, text) in
+            components.iter().zip([index.as_str()].into_iter().chain(std::iter::repeat("")))
+        {
+            let packed = xz(text.as_bytes());
+            let path = format!("{component}/binary-amd64/Packages");
+            for (bytes, extension) in [(text.as_bytes(), ""), (&packed[..], ".xz")] {
+                let (digest, size) = (Digest::of(bytes), bytes.len());
+                write!(release, "\n {digest} {size} {path}{extension}").unwrap();
+            }
+            self.server.file(&format!("{place}/dists/{suite}/{path}.xz"), packed);
+        }
+        let signer = Signer::new(seed);
+        self.server.file(&format!("{place}/dists/{suite}/InRelease"), signer.sign(&release));
+        self.server.file(&format!("{place}/key.asc"), signer.certificate());
+    }
+
+    /// Publishes a flat repository of `packages` on the same server, in the directory `name`, as a vendor
+    /// would: `InRelease`, the packed index and the packages side by side, paths as `dpkg-scanpackages .`
+    /// writes them, and the certificate of the key made from `seed`.
+    pub fn publish_flat(&self, name: &str, packages: &[Package], seed: u8) {
+        let mut index = String::new();
+        for package in packages {
+            let (path, deb) = (package.file_name(), package.deb());
+            let stanza = stanza(&package.control(), &format!("./{path}"), &deb);
+            writeln!(index, "{stanza}").unwrap();
+            self.server.file(&format!("/{name}/{path}"), deb);
+        }
+        let packed = xz(index.as_bytes());
+        let (digest, size) = (Digest::of(&packed), packed.len());
+        let date = Release::GOOD.date;
+        let release =
+            format!("Origin: {name}\nDate: {date}\nSHA256:\n {digest} {size} Packages.xz");
+        let signer = Signer::new(seed);
+        self.server.file(&format!("/{name}/Packages.xz"), packed);
+        self.server.file(&format!("/{name}/InRelease"), signer.sign(&release));
+        self.server.file(&format!("/{name}/key.asc"), signer.certificate());
+    }
+
+    /// A `[[repositories]]` table for what [`Archive::publish_flat`] has published, from which only
+    /// `packages` (TOML) may come.
+    pub fn flat(&self, name: &str, packages: &str, seed: u8) -> String {
+        let (url, signer) = (self.server.url(&format!("/{name}")), Signer::new(seed));
+        format!(
+            "[[repositories]]\nname = \"{name}\"\nurl = \"{url}\"\nsuite = \"./\"\n\
+             packages = {packages}\nkeyring = {{ url = \"{url}/key.asc\" }}\n\
+             signed_by = [\"{}\"]\n",
+            signer.fingerprint()
+        )
+    }
+
     /// Publishes an InRelease file, whatever it says.
     pub fn publish_text(&self, text: &[u8]) {
         self.server.file(&release_path(), text);

@@ -79,7 +79,7 @@ fn prepare() -> Result<Base, String> {
             label: package.name.clone(),
             urls: vec![format!("{MIRROR}/{}", package.path)],
             digest: package.sha256,
-            size: package.size,
+            size: Some(package.size),
         })
         .collect();
     let files = fetcher.download(&requests, &store, 8, &Silent).unwrap();

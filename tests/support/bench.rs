@@ -54,7 +54,7 @@ pub fn request(content: &[u8], urls: &[String]) -> Request {
         label: "thing 1.0".to_owned(),
         urls: urls.to_vec(),
         digest: Digest::of(content),
-        size: content.len() as u64,
+        size: Some(content.len() as u64),
     }
 }
 

@@ -8,18 +8,18 @@ use imgbuild::artifact::name::Format;
 
 use super::lab::succeed;
 
-/// Builds the roles that take nothing but Debian's archive. Returns where the artifacts are.
+/// Locks and builds `haproxy` and `galera` of a copy of the project. Returns where the artifacts are.
 pub fn build(format: &str) -> PathBuf {
-    build_roles(format, &["haproxy", "galera"], &[])
+    build_roles(&format!("project-{format}"), format, &["haproxy", "galera"], &[])
 }
 
-/// Locks and builds a copy of the project, with further options of `imgbuild build`: the committed lock
-/// is for the day it was made. Test programs run one after the other, so they can share a store. Returns
-/// where the artifacts are.
-pub fn build_roles(format: &str, roles: &[&str], options: &[String]) -> PathBuf {
+/// Locks and builds roles of a copy of the project, of the given name: the committed lock is for the day
+/// it was made. `sources` are values of `--source`. Test programs run one after the other, so they can
+/// share a store. Returns where the artifacts are.
+pub fn build_roles(copy: &str, format: &str, roles: &[&str], sources: &[String]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
-    let project = work.join(format!("project-{}-{format}", roles.join("-")));
+    let project = work.join(copy);
     let _ = fs::remove_dir_all(&project);
     fs::create_dir_all(&project).unwrap();
     succeed(
@@ -42,10 +42,9 @@ pub fn build_roles(format: &str, roles: &[&str], options: &[String]) -> PathBuf 
         imgbuild()
             .arg("build")
             .args(roles)
-            .args(["--site", "lab", "--format", format])
-            .args(options)
-            .arg("--out")
+            .args(["--site", "lab", "--format", format, "--out"])
             .arg(&out)
+            .args(sources.iter().flat_map(|source| ["--source", source]))
             .arg("--store")
             .arg(work.join("store")),
     );

@@ -4,12 +4,14 @@
 pub mod archive;
 pub mod base;
 pub mod bench;
+pub mod browser;
 pub mod debian;
 pub mod disk;
 pub mod harm;
 pub mod http;
 pub mod images;
 pub mod lab;
+pub mod libconfig;
 pub mod machine;
 pub mod package;
 pub mod project;

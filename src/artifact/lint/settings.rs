@@ -1,17 +1,14 @@
 //! Secrets that packages write into configuration files while they are installed.
 
-use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::tree::text_of;
-use super::{Check, Lint, Objections};
-use crate::layer::archive::Archive;
+use super::{Check, Error, Lint, Objections, Tree};
 
 pub(super) const LINTS: &[Lint] = &[Lint {
     name: "minted-secret",
     reason: "a package made this secret while it was installed, so every guest would have the same",
     remedy: "replace the file or the value in the image, and have it made anew at the first start",
-    check: Check::Layer(check),
+    check: Check::Tree(check),
 }];
 
 /// Files with the text that stands directly before a secret. An empty value, and one that refers to
@@ -32,10 +29,11 @@ const SETTINGS: [(&str, &str); 9] = [
     ("etc/mysql/debian.cnf", "password ="),
 ];
 
-fn check(layer: &Archive, objections: &mut Objections) -> io::Result<()> {
+/// Looks at what counts in the end: a value that a package has written, and that a layer above has
+/// replaced, is nobody's secret.
+fn check(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
     for (path, before) in SETTINGS {
-        let Some(member) = layer.index.get(Path::new(path)) else { continue };
-        let text = text_of(layer, member)?;
+        let text = tree.text(path)?.unwrap_or_default();
         if text.lines().any(|line| has_value(line, before)) {
             let setting = before.trim_end_matches(['=', ':', ' ']);
             objections.add(path, format!("has a value for `{setting}`"));

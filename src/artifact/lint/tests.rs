@@ -214,8 +214,15 @@ fn secrets_that_packages_mint_are_found() {
         ("usr/share/etherpad-lite/APIKEY.txt", "", false),
         ("etc/somewhere/else", "securitySalt=8cd8ef52", false),
     ] {
-        let findings = layer_findings(&Layer::default().file(path, content));
-        assert_eq!(!findings.is_empty(), found, "{path}: {content}: {findings:?}");
+        let directories =
+            Path::new(path).ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
+        let directories: Vec<String> =
+            directories.map(|it| format!("d /{}\n", it.display())).collect();
+        let lines: String = directories.into_iter().rev().collect();
+        let tree = Layer::parse(&format!("d /\n{lines}")).file(path, content);
+        let findings = tree_findings(&tree, &[]);
+        let minted = findings.iter().any(|finding| finding.starts_with("minted-secret: "));
+        assert_eq!(minted, found, "{path}: {content}: {findings:?}");
     }
 }
 

@@ -9,33 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Error;
+use crate::compression::Compression;
 
 const MAGIC: &[u8; 8] = b"!<arch>\n";
-
-/// A decoder may ask for this much memory; `xz -9` needs 65 MiB.
-const DECODER_MEMORY: u64 = 512 << 20;
-
-/// How a member is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Xz,
-    Zstd,
-}
-
-impl Compression {
-    /// The compression that the rest of a member name after `control.tar` or `data.tar` says.
-    fn of_extension(extension: &str) -> Option<Self> {
-        match extension {
-            "" => Some(Self::None),
-            ".gz" => Some(Self::Gzip),
-            ".xz" => Some(Self::Xz),
-            ".zst" => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-}
 
 /// Where a member lies in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,17 +27,18 @@ impl Part {
     pub fn reader(&self, file: File) -> io::Result<Box<dyn Read>> {
         let window = Window { file, offset: self.offset, left: self.size };
         let packed = BufReader::with_capacity(128 * 1024, window);
-        Ok(match self.compression {
-            Compression::None => Box::new(packed),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-            Compression::Xz => {
-                let flags = liblzma::stream::CONCATENATED;
-                let stream = liblzma::stream::Stream::new_stream_decoder(DECODER_MEMORY, flags)
-                    .map_err(io::Error::other)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(packed, stream))
-            }
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
-        })
+        self.compression.decoder(packed)
+    }
+}
+
+/// The compression that the rest of a member name after `control.tar` or `data.tar` says.
+fn compression_of(extension: &str) -> Option<Compression> {
+    match extension {
+        "" => Some(Compression::None),
+        ".gz" => Some(Compression::Gzip),
+        ".xz" => Some(Compression::Xz),
+        ".zst" => Some(Compression::Zstd),
+        _ => None,
     }
 }
 
@@ -171,7 +148,7 @@ impl<'a> Walk<'a> {
             let Some(extension) = name.strip_prefix(wanted) else {
                 return Err(self.format(format!("`{name}` comes before `{wanted}`")));
             };
-            let Some(compression) = Compression::of_extension(extension) else {
+            let Some(compression) = compression_of(extension) else {
                 return Err(Error::Compression { path: self.path.to_owned(), member: name });
             };
             return Ok(Part { name, compression, offset, size });

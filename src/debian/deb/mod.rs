@@ -20,6 +20,8 @@ pub use member::{Member, MemberKind, MemberPath};
 use archive::Part;
 use member::{Assembler, Links, Problem, Refusal};
 
+use crate::compression::Bounded;
+
 /// Most bytes that a control archive may expand to. The largest of trixie, a kernel's, has
 /// less than a tenth of it.
 const CONTROL_LIMIT: u64 = 64 << 20;
@@ -136,7 +138,7 @@ impl Deb {
         let file = File::open(&self.path)
             .map_err(|source| E::from(Error::Read { path: self.path.clone(), source }))?;
         let reader = part.reader(file).map_err(wrap)?;
-        let reader = BufReader::with_capacity(64 * 1024, Bounded { inner: reader, left: limit });
+        let reader = BufReader::with_capacity(64 * 1024, Bounded::new(reader, limit));
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries().map_err(wrap)?.raw(true) {
             let mut entry = entry.map_err(wrap)?;
@@ -190,22 +192,5 @@ fn control_file(member: Member, content: &mut dyn Read) -> Result<Option<Control
             Ok(Some(ControlFile { name, mode, mtime, content: bytes }))
         }
         _ => Err(refuse("control archives hold only files")),
-    }
-}
-
-/// Passes reads on until more than a number of bytes has come.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        match self.left.checked_sub(count as u64) {
-            Some(left) => self.left = left,
-            None => return Err(io::ErrorKind::FileTooLarge.into()),
-        }
-        Ok(count)
     }
 }

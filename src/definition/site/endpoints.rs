@@ -80,9 +80,7 @@ fn without_overlaps(mut networks: Vec<Network>) -> Vec<Network> {
     networks.sort_unstable();
     networks.dedup();
     let all = networks.clone();
-    networks.retain(|network| {
-        !all.iter().any(|other| other != network && other.covers(network))
-    });
+    networks.retain(|network| !all.iter().any(|other| other != network && other.covers(network)));
     networks
 }
 
@@ -94,7 +92,10 @@ mod tests {
     fn addresses_within_a_network_are_left_out() {
         let read = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         for (given, kept) in [
-            (&["10.0.0.2/32", "10.0.0.1/32", "10.0.0.2/32"][..], &["10.0.0.1/32", "10.0.0.2/32"][..]),
+            (
+                &["10.0.0.2/32", "10.0.0.1/32", "10.0.0.2/32"][..],
+                &["10.0.0.1/32", "10.0.0.2/32"][..],
+            ),
             (&["10.0.0.1/32", "10.0.0.0/24", "10.0.0.0/16"], &["10.0.0.0/16"]),
             (&["10.0.0.0/24", "fd00::1/128", "fd00::/64"], &["10.0.0.0/24", "fd00::/64"]),
             (&["0.0.0.0/0", "fd00::1/128"], &["0.0.0.0/0", "fd00::1/128"]),

@@ -1,11 +1,16 @@
 //! A site as a whole: its nodes, its names, and who reaches what on them.
 
+mod cluster;
+mod connections;
 mod endpoints;
+mod proof;
+mod public_names;
 
 use std::net::IpAddr;
 
-pub use endpoints::{Admitted, OpenEndpoint};
 pub(super) use endpoints::open;
+pub use endpoints::{Admitted, OpenEndpoint};
+pub use proof::prove;
 
 use super::name::{Hostname, Network, SiteName};
 use super::overlay::{Node, Overlay};
@@ -42,9 +47,8 @@ impl Site {
     pub(super) fn new(site: &Overlay, chain: &[&Overlay], nodes: &[Node]) -> Self {
         let mut names: Vec<PublicName> = Vec::new();
         for public in chain.iter().flat_map(|overlay| &overlay.names) {
-            let same = |other: &PublicName| {
-                other.name.as_str().eq_ignore_ascii_case(public.name.as_str())
-            };
+            let same =
+                |other: &PublicName| other.name.as_str().eq_ignore_ascii_case(public.name.as_str());
             names.retain(|other| !same(other));
             names.push(public.clone());
         }

@@ -56,6 +56,37 @@ fn unknown_keys() {
 }
 
 #[test]
+fn repositories_that_are_not_as_they_must_be() {
+    let flat = "[[repositories]]\nname = \"vendor\"\nurl = \"http://vendor.test\"\nsuite = \"./\"\n\
+                packages = [\"sql*\"]\nkeyring = { url = \"http://vendor.test/key\" }\n\
+                signed_by = [\"4D64FEC119C2029067D6E791F8D2585B8783D481\"]\n";
+    let mut reports = String::new();
+    for (old, new) in [
+        ("packages = [\"sql*\"]\n", ""),
+        ("[\"sql*\"]", "[]"),
+        ("[\"sql*\"]", "[\"*\"]"),
+        ("[\"sql*\"]", "[\"SQL\"]"),
+        ("suite = \"./\"", "suite = \"./\"\ncomponents = [\"main\"]"),
+        ("suite = \"./\"", "suite = \"trixie\""),
+        ("suite = \"./\"", "suite = \"../\""),
+        ("{ url = \"http://vendor.test/key\" }", "{ url = \"ftp://vendor.test/key\" }"),
+        ("{ url = \"http://vendor.test/key\" }", "{ uri = \"http://vendor.test/key\" }"),
+        ("{ url = \"http://vendor.test/key\" }", "1"),
+        ("\"vendor\"", "\"trixie\""),
+    ] {
+        assert!(flat.contains(old), "{old}");
+        let files = Files::sound().append(WEB, &flat.replace(old, new));
+        let error = files.load().err().unwrap_or_else(|| panic!("{new:?} is accepted"));
+        reports.push_str(&report(&files, &error));
+        reports.push('\n');
+    }
+    let files = Files::sound().append(BASE, flat);
+    reports.push_str(&report(&files, &files.load().unwrap_err()));
+    insta::assert_snapshot!("repositories", reports);
+    Files::sound().append(WEB, flat).load().unwrap();
+}
+
+#[test]
 fn missing_keys() {
     let changes = [
         ("version = \"1.2.0\"\n", ""),
@@ -302,4 +333,42 @@ fn volumes_that_cannot_be_told_apart() {
         ("", "[[state]]\npath = \"/a/x\"\ndoc = \"x\"\n[[state]]\npath = \"/b/x\"\ndoc = \"x\"\n"),
     ];
     all_refused("volume_names", WEB, &changes);
+}
+
+#[test]
+fn sources_that_nobody_can_trust() {
+    let source =
+        |lines: &str| format!("[sources.code]\nurls = [\"https://a.test/code.tar\"]\n{lines}\n");
+    let sha256 = format!("sha256 = \"{}\"", "7e".repeat(32));
+    let published = "published = \"the release notes\"";
+    let archive =
+        |lines: &str| source(&format!("type = \"archive\"\ninto = \"/usr/share/a\"\n{lines}"));
+    let into =
+        |into: &str| source(&format!("type = \"file\"\n{sha256}\n{published}\ninto = \"{into}\""));
+    let git = |lines: &str| source(&format!("type = \"git\"\ninto = \"/usr/share/a\"\n{lines}"));
+    let state = "[[state]]\npath = \"/var/lib/a\"\ndoc = \"x\"\n";
+    let changes = [
+        source("type = \"zip\""),
+        archive(""),
+        archive(&sha256),
+        archive(&format!("{sha256}\n{published}\nunverified = \"ask\"")),
+        archive("sha256 = \"7e5e\"\npublished = \"x\""),
+        archive(&format!("{sha256}\n{published}\nmode = \"0755\"")),
+        archive(&format!("{sha256}\n{published}\nstrip = -1")),
+        archive(&format!("{sha256}\n{published}")).replace("https://a", "https://me:word@a"),
+        archive(&format!("{sha256}\n{published}")).replace("https://", "ftp://"),
+        archive(&format!("{sha256}\n{published}")).replace("[\"https://a.test/code.tar\"]", "[]"),
+        into("/lib/a"),
+        into("/run/a"),
+        into("/usr/../etc/a"),
+        format!("{state}{}", into("/var/lib/a/b")),
+        git(&sha256),
+        git("commit = \"7498a81\""),
+        archive(&format!("{sha256}\n{published}")).replace("sources.code", "sources.Code"),
+    ];
+    let changes: Vec<(&str, &str)> = changes.iter().map(|change| ("", change.as_str())).collect();
+    all_refused("sources", WEB, &changes);
+    let twice = archive(&format!("{sha256}\n{published}"));
+    let files = Files::sound().append(NODE, &twice).append(WEB, &twice);
+    refused("source_twice", &files);
 }

@@ -50,6 +50,7 @@ doc = "x"
     let expected = [
         "secret-parameter",
         "secret-value",
+        "secret-value",
         "secret-parameter",
         "duplicate-package",
         "secret-value",

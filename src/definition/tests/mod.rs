@@ -5,5 +5,6 @@ mod fixture;
 mod lints;
 mod plans;
 mod properties;
+mod sites;
 
 pub(crate) use fixture::{Files, report};

@@ -67,6 +67,40 @@ fn without_a_site_there_are_no_nodes() {
 }
 
 #[test]
+fn templates_see_who_may_connect() {
+    let endpoints = r#"
+[endpoints.http]
+port = 80
+clients = "any"
+doc = "Requests"
+[endpoints.media]
+port = "max_connections"
+range = 32768
+protocol = "udp"
+clients = ["web", "operators"]
+doc = "Media"
+"#;
+    let template = "{{site.operators.[0]}} {{#each site.names}}{{name}}={{address}}{{/each}}\n\
+                    {{#each endpoints}}{{name}} {{#if (eq protocol \"udp\")}}{{port}}-{{last_port}} \
+                    {{/if}}{{#if world}}all{{else}}{{join clients_ipv4 \",\"}}|{{join clients_ipv6 \",\"}} \
+                    of {{len clients}}{{/if}}: {{doc}}\n{{/each}}";
+    let files = Files::sound()
+        .append(WEB, endpoints)
+        .append(
+            "overlays/campus/overlay.toml",
+            "[names]\n\"www.example\" = \"10.20.40.5\"\n\
+             [operators]\nnetworks = [\"10.20.10.0/24\", \"fd00::/64\"]\n",
+        )
+        .with("images/web/files/etc/x.conf.hbs", template);
+    let layers = render(&files).unwrap();
+    assert_eq!(
+        text(&layers, "etc/x.conf"),
+        "10.20.10.0/24 www.example=10.20.40.5\nhttp all: Requests\n\
+         media 20000-32768 10.20.10.0/24,10.20.40.2,10.20.40.3|fd00::/64 of 4: Media\n"
+    );
+}
+
+#[test]
 fn trees_become_entries_in_order() {
     let files = Files::sound()
         .with("images/web/files/usr/lib/app/run", "#!/bin/sh\n")

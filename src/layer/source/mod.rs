@@ -1,0 +1,191 @@
+//! What is fetched as it is and becomes part of an image: archives and single files from anywhere.
+//!
+//! Nothing of them is believed: no path leaves the directory that they are unpacked to, nor does any
+//! link; devices and set-id bits are refused, sizes bounded. What comes out belongs to root, with
+//! one of two modes, so it does not matter who packed it, and how.
+
+mod archive;
+mod directory;
+pub mod git;
+mod links;
+mod member;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use archive::unpack;
+pub use directory::pack;
+
+/// Most bytes that a source may unpack to.
+const SIZE_LIMIT: u64 = 32 << 30;
+/// Most files, directories and links that a source may have. A kernel's source has a tenth of it.
+const COUNT_LIMIT: usize = 1_000_000;
+
+/// What a source has, by paths below the directory that it is unpacked to. Every path but those at
+/// the top lies in a directory that is there too; no link leads out.
+pub struct Contents {
+    /// The paths, in the order of [`PathBuf`].
+    pub nodes: BTreeMap<PathBuf, Node>,
+    /// Where the bytes of its files are.
+    pub bytes: File,
+}
+
+/// One path of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKind,
+    /// When it was modified, in seconds since 1970.
+    pub mtime: u64,
+}
+
+/// What a path of a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A file.
+    File {
+        /// Where its bytes begin in [`Contents::bytes`].
+        offset: u64,
+        /// How many they are.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it points.
+        target: PathBuf,
+    },
+}
+
+/// Why a source cannot become part of an image.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It is no archive of a kind that can be unpacked.
+    #[error("it is not a tar archive: {problem}")]
+    #[diagnostic(help(
+        "an archive is a tar file, plain or compressed with gzip, xz or zstd; look with `file` at what \
+         the URL gives, and use `type = \"file\"` for anything that is to be there as it is"
+    ))]
+    Format {
+        /// What it seems to be.
+        problem: String,
+    },
+    /// The archive is damaged or ends too early.
+    #[error("it is damaged")]
+    #[diagnostic(help(
+        "its bytes are those that the definition pins, so fetching it again does not help: pin another \
+         version, and tell its authors"
+    ))]
+    Damaged(#[source] io::Error),
+    /// A member is unacceptable.
+    #[error("unacceptable member `{member}`: {problem}")]
+    #[diagnostic(help(
+        "nothing of the archive was used: where the archive is as its authors made it, take another \
+         form of it (a release archive, a .deb), or tell them"
+    ))]
+    Member {
+        /// Its path, as the archive gives it.
+        member: String,
+        /// Why.
+        problem: String,
+    },
+    /// It is beyond all reason.
+    #[error("it has more than {limit}")]
+    #[diagnostic(help("no real source is that large; do not use it"))]
+    TooLarge {
+        /// The limit, with its unit.
+        limit: String,
+    },
+    /// There is nothing in it.
+    #[error("there is nothing in it")]
+    #[diagnostic(help("look with `tar --list` at what is in the archive, and at `strip`"))]
+    Empty,
+    /// A file of this machine.
+    #[error("cannot {action} {}", path.display())]
+    #[diagnostic(help("check that it is there, and that this user may read it"))]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn member(member: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Member { member: member.as_ref().display().to_string(), problem: problem.into() }
+    }
+}
+
+/// What is known of a source while its members come.
+struct Collector {
+    nodes: BTreeMap<PathBuf, Node>,
+}
+
+impl Collector {
+    fn new() -> Self {
+        Self { nodes: BTreeMap::new() }
+    }
+
+    /// Adds a path. Directories may come again: they are all alike.
+    fn insert(&mut self, path: PathBuf, node: Node) -> Result<(), Error> {
+        match self.nodes.get(&path) {
+            Some(there) if there.kind == node.kind && node.kind == NodeKind::Directory => {}
+            Some(_) => return Err(Error::member(path, "it is there twice")),
+            None => drop(self.nodes.insert(path, node)),
+        }
+        if self.nodes.len() > COUNT_LIMIT {
+            return Err(Error::TooLarge { limit: format!("{COUNT_LIMIT} files") });
+        }
+        Ok(())
+    }
+
+    /// All of it, once every path is seen to be where it may be.
+    fn finish(mut self, bytes: File) -> Result<Contents, Error> {
+        if self.nodes.is_empty() {
+            return Err(Error::Empty);
+        }
+        self.add_parents()?;
+        links::check(&self.nodes)?;
+        Ok(Contents { nodes: self.nodes, bytes })
+    }
+
+    /// Adds the directories that the archive takes for granted.
+    fn add_parents(&mut self) -> Result<(), Error> {
+        let mut absent: BTreeMap<PathBuf, Node> = BTreeMap::new();
+        for (path, node) in &self.nodes {
+            for parent in path.ancestors().skip(1).take_while(|one| !one.as_os_str().is_empty()) {
+                match self.nodes.get(parent).map(|node| &node.kind) {
+                    Some(NodeKind::Directory) => break,
+                    Some(_) => {
+                        let problem = format!(
+                            "it lies below `{}`, which is no directory of the archive",
+                            parent.display()
+                        );
+                        return Err(Error::member(path, problem));
+                    }
+                    None => {
+                        let directory = Node { kind: NodeKind::Directory, mtime: node.mtime };
+                        let known = absent.entry(parent.to_owned()).or_insert(directory);
+                        known.mtime = known.mtime.max(node.mtime);
+                    }
+                }
+            }
+        }
+        self.nodes.append(&mut absent);
+        if self.nodes.len() > COUNT_LIMIT {
+            return Err(Error::TooLarge { limit: format!("{COUNT_LIMIT} files") });
+        }
+        Ok(())
+    }
+}

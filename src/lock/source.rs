@@ -1,0 +1,83 @@
+//! `[sources.NAME]` in the lock: what a definition pins itself, so that the lock file alone says
+//! everything that is fetched.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::file::quoted;
+use crate::definition::{Pin, Upstream};
+use crate::digest::Digest;
+
+/// One source of one image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedSource {
+    /// Its name in the definition.
+    pub name: String,
+    /// What it is: `archive`, `file`, `git`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The SHA-256 of its bytes. Absent where nobody has verified them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// The commit whose tree it is, of a git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// How to verify it, where nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
+    /// Where its hash was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
+    /// Where it may be had, best first.
+    pub urls: Vec<String>,
+}
+
+impl From<&Upstream> for LockedSource {
+    fn from(upstream: &Upstream) -> Self {
+        let (sha256, commit, unverified) = match &upstream.pin {
+            Pin::Sha256(digest) => (Some(*digest), None, None),
+            Pin::Commit(commit) => (None, Some(commit.to_string()), None),
+            Pin::Unverified(how) => (None, None, Some(how.clone())),
+        };
+        Self {
+            name: upstream.name.to_string(),
+            kind: upstream.kind.word().to_owned(),
+            sha256,
+            commit,
+            unverified,
+            published: upstream.published.clone(),
+            urls: upstream.urls.clone(),
+        }
+    }
+}
+
+impl LockedSource {
+    /// What tells its bytes from others, in a word.
+    pub fn pin(&self) -> String {
+        match (&self.sha256, &self.commit) {
+            (Some(digest), _) => digest.short(),
+            (None, Some(commit)) => commit.chars().take(12).collect(),
+            (None, None) => "unverified".to_owned(),
+        }
+    }
+
+    /// Its line in the lock file.
+    pub(super) fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Self { name, kind, sha256, commit, unverified, published, urls } = self;
+        write!(text, "  {{ name = {}, type = {}", quoted(name), quoted(kind))?;
+        if let Some(sha256) = sha256 {
+            write!(text, ", sha256 = \"{sha256}\"")?;
+        }
+        for (key, value) in
+            [("commit", commit), ("unverified", unverified), ("published", published)]
+        {
+            if let Some(value) = value {
+                write!(text, ", {key} = {}", quoted(value))?;
+            }
+        }
+        let urls: Vec<String> = urls.iter().map(|url| quoted(url)).collect();
+        writeln!(text, ", urls = [{}] }},", urls.join(", "))
+    }
+}

@@ -1,0 +1,3 @@
+<?php
+// What must never be reached.
+echo "an installer for everybody\n";
