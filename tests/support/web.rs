@@ -94,10 +94,15 @@ impl WebNode {
 ///
 /// The thread that calls this must be on the lab's network.
 pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    get_from_host(address, "test", path)
+}
+
+/// Like [`get`], from the host of that name at the address.
+pub fn get_from_host(address: &str, host: &str, path: &str) -> std::io::Result<(u16, String)> {
     let address = address.parse().map_err(std::io::Error::other)?;
     // While an address moves from one guest to another, packets go nowhere.
     let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
