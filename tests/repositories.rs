@@ -123,7 +123,7 @@ fn a_copy_in_a_directory_counts_as_much_as_the_original() {
     let archive = Archive::new(&[Package::new("web", "1.0")]);
     let project = out_of_reach(&archive);
     let sql = Package::new("sql", "3.0");
-    archive.publish_flat("vendor", &[sql.clone()], VENDOR);
+    archive.publish_flat("vendor", std::slice::from_ref(&sql), VENDOR);
     let copy = project.scratch().join("copy");
     std::fs::create_dir(&copy).unwrap();
     for file in ["InRelease", "Packages.xz", "sql_3.0_amd64.deb"] {

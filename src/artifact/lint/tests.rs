@@ -214,7 +214,11 @@ fn secrets_that_packages_mint_are_found() {
         ("usr/share/etherpad-lite/APIKEY.txt", "", false),
         ("etc/somewhere/else", "securitySalt=8cd8ef52", false),
     ] {
-        let tree = Layer::parse("d /").file(path, content);
+        let above = Path::new(path).ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
+        let mut above: Vec<String> = above.map(|it| format!("d /{}", it.display())).collect();
+        above.push("d /".to_owned());
+        above.reverse();
+        let tree = Layer::parse(&above.join("\n")).file(path, content);
         let findings = tree_findings(&tree, &[]);
         let minted = findings.iter().any(|finding| finding.starts_with("minted-secret: "));
         assert_eq!(minted, found, "{path}: {content}: {findings:?}");
