@@ -104,14 +104,17 @@ fn a_repository_out_of_reach_keeps_no_other_role_from_being_locked() {
     project.succeed(&["explain", "app"]);
     let output = project.command(&["check"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let expected =
-        format!("not locked: sql, which needs {NOWHERE}/vendor; run `imgbuild lock sql`");
+    let expected = format!(
+        "not locked: sql; run `imgbuild lock sql` on a machine that reaches {NOWHERE}/vendor"
+    );
     assert!(said.contains(&expected), "{said}");
     let ended = project.run(&["build", "sql"]);
     assert_eq!(ended.code, 1, "{}", ended.stderr);
     for part in [
-        &format!("`sql` is not in the lock: nobody has locked it from {NOWHERE}/vendor yet"),
-        "run `imgbuild lock sql` on a machine that reaches the repository",
+        &format!(
+            "`sql` is not in the lock: its packages come from {NOWHERE}/vendor, which nobody has locked yet"
+        ),
+        "run `imgbuild lock sql` on a machine that reaches them",
         "`mirrors`",
     ] {
         assert!(ended.stderr.contains(part), "{part} is not in\n{}", ended.stderr);
