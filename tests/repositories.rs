@@ -104,14 +104,17 @@ fn a_repository_out_of_reach_keeps_no_other_role_from_being_locked() {
     project.succeed(&["explain", "app"]);
     let output = project.command(&["check"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let expected =
-        format!("not locked: sql, which needs {NOWHERE}/vendor; run `imgbuild lock sql`");
+    let expected = format!(
+        "not locked: sql; run `imgbuild lock sql` on a machine that reaches {NOWHERE}/vendor"
+    );
     assert!(said.contains(&expected), "{said}");
     let ended = project.run(&["build", "sql"]);
     assert_eq!(ended.code, 1, "{}", ended.stderr);
     for part in [
-        &format!("`sql` is not in the lock: nobody has locked it from {NOWHERE}/vendor yet"),
-        "run `imgbuild lock sql` on a machine that reaches the repository",
+        &format!(
+            "`sql` is not in the lock: its packages come from {NOWHERE}/vendor, which nobody has locked yet"
+        ),
+        "run `imgbuild lock sql` on a machine that reaches them",
         "`mirrors`",
     ] {
         assert!(ended.stderr.contains(part), "{part} is not in\n{}", ended.stderr);
@@ -123,7 +126,7 @@ fn a_copy_in_a_directory_counts_as_much_as_the_original() {
     let archive = Archive::new(&[Package::new("web", "1.0")]);
     let project = out_of_reach(&archive);
     let sql = Package::new("sql", "3.0");
-    archive.publish_flat("vendor", &[sql.clone()], VENDOR);
+    archive.publish_flat("vendor", std::slice::from_ref(&sql), VENDOR);
     let copy = project.scratch().join("copy");
     std::fs::create_dir(&copy).unwrap();
     for file in ["InRelease", "Packages.xz", "sql_3.0_amd64.deb"] {

@@ -43,8 +43,8 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
     let unlocked = context.check_lock(&project)?;
     for Unlocked { image, urls } in unlocked.iter().filter(|it| project.role(&it.image).is_ok()) {
         context.say(format!(
-            "not locked: {image}, which needs {}; run `imgbuild lock {image}` on a machine that reaches it",
-            urls.join(" and ")
+            "not locked: {image}; run `imgbuild lock {image}` on a machine that reaches {}",
+            urls.join(", ")
         ));
     }
     let refused = findings.iter().filter(|finding| lint::is_refused(finding)).count();

@@ -172,6 +172,9 @@ pub enum AttemptError {
          `file:///…`"
     ))]
     Transport(TransportError),
+    /// The certificates cannot be had; the error that this is a part of says what to do.
+    #[error("{}", chain(.0.source.as_ref()))]
+    Certificates(TransportError),
     /// Its signature does not count.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -272,7 +275,7 @@ impl Repository {
             }
             Certificates::Url(url) => first_good([url.clone()].into_iter(), |url| {
                 let bytes =
-                    transport.get(url, MOST_KEYRING_BYTES).map_err(AttemptError::Transport)?;
+                    transport.get(url, MOST_KEYRING_BYTES).map_err(AttemptError::Certificates)?;
                 let keyring = Keyring::parse(&bytes)?;
                 keyring.require(&self.signed_by)?;
                 Ok((keyring, Some(Digest::of(&bytes))))

@@ -136,10 +136,10 @@ pub struct OutOfDate {
 
 /// An image that the lock has not, and that needs a repository which the lock has never seen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
-#[error("`{image}` is not in the lock: nobody has locked it from {} yet", urls.join(" and "))]
+#[error("`{image}` is not in the lock: its packages come from {}, which nobody has locked yet", urls.join(", "))]
 #[diagnostic(help(
-    "run `imgbuild lock {image}` on a machine that reaches the repository and commit the lock file; \
-     or name a copy of it in `mirrors` of its definition, as a URL or a directory (`file:///…`), and \
+    "run `imgbuild lock {image}` on a machine that reaches them and commit the lock file; or name a \
+     copy of each in `mirrors` of its definition, as a URL or a directory (`file:///…`), and \
      run it here"
 ))]
 pub struct Unlocked {
@@ -364,7 +364,11 @@ impl Lock {
                 !self.repositories.iter().any(|seen| is_own(&seen))
             });
             let mut urls = inherited.cloned().unwrap_or_default();
-            urls.extend(own.map(|repository| repository.url.clone()));
+            for repository in own {
+                if !urls.contains(&repository.url) {
+                    urls.push(repository.url.clone());
+                }
+            }
             if !urls.is_empty() && !self.images.contains_key(&image.image) {
                 unlocked.push(Unlocked { image: image.image.clone(), urls: urls.clone() });
             }
