@@ -36,7 +36,7 @@ impl Role {
 
     fn has(&self, end: &str, line: &str) {
         assert!(
-            self.lines(end).iter().any(|one| *one == line),
+            self.lines(end).contains(&line),
             "{} of {}: no line `{line}` in {end}:\n{}",
             self.name,
             self.site,

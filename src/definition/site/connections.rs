@@ -215,7 +215,7 @@ fn check_admitted(view: &View<'_>, role: &Role<'_>, connection: &Connection) -> 
         let Some((endpoint, _)) = server.endpoints.get(name) else { continue };
         let Clients::Some { images, .. } = &endpoint.clients else { continue };
         let is_client = |image: &&Image| images.iter().any(|(client, _)| *client == image.name);
-        if !role.stack.iter().any(|image| is_client(&image)) && server.name() != role.name() {
+        if !role.stack.iter().any(is_client) && server.name() != role.name() {
             let (client, server) = (role.name(), server.name());
             let message =
                 format!("`{client}` connects to {name} of `{server}`, which does not let it in");
