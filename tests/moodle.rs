@@ -292,7 +292,7 @@ fn files_are_shared_and_only_code_may_hand_them_out(site: &Site<'_>) {
     let answer = Browser::new("10.20.40.12:80").get(site.lab, &path).unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, content.len()));
     for path in [
-        &format!("/dataroot/filedir/{}/{}/{sha1}", &sha1[..2], &sha1[2..4]),
+        format!("/dataroot/filedir/{}/{}/{sha1}", &sha1[..2], &sha1[2..4]).as_str(),
         "/localcache/bootstrap.php",
         "/install.php",
         "/version.php",
