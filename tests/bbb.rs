@@ -238,9 +238,10 @@ fn project(base: &Base) -> (Archive, Project) {
 const SITE: &str = r#"summary = "One server"
 
 [images.bbb]
-bbb_hostname = "bbb1.campus.example"
-public_address = "203.0.113.11"
-bind_address = "10.20.50.11"
+servers = [
+    { name = "bbb2", hostname = "bbb2.campus.example", address = "10.20.50.12", public_address = "203.0.113.12" },
+    { name = "bbb1", hostname = "bbb1.campus.example", address = "10.20.50.11", public_address = "203.0.113.11" },
+]
 stun_servers = ["stun.campus.example"]
 "#;
 
@@ -273,6 +274,7 @@ fn configure(directory: &Path, secret: &str) -> Output {
         .arg(directory.join("tree/usr/lib/imgbuild/bbb-configuration"))
         .env("CREDENTIALS_DIRECTORY", &credentials)
         .env("BBB_ROOT", directory.join("tree"))
+        .env("BBB_NODE", "bbb1")
         .output()
         .unwrap()
 }

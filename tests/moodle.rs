@@ -24,6 +24,7 @@ const DATABASE_GATEWAY: &str = "10.20.30.1";
 
 /// The load balancer, and what a browser of the site calls it.
 const SITE: &str = "10.20.40.2:80";
+const NAME: &str = "moodle.campus.example";
 
 /// www-data of an unprivileged container, as the host sees it.
 const WEB_SERVER: u32 = 100_033;
@@ -150,7 +151,7 @@ impl<'lab> Site<'lab> {
     }
 
     fn get(&self, path: &str) -> Answer {
-        Browser::new(SITE).get(self.lab, path).unwrap()
+        Browser::new(SITE, NAME).get(self.lab, path).unwrap()
     }
 
     /// Waits until all nodes give this answer, in part, to the question whether they are ready.
@@ -179,7 +180,7 @@ impl<'lab> Site<'lab> {
         wait_for(&format!("{wanted:?} to answer"), || {
             let mut names = Vec::new();
             for _ in 0..6 {
-                let answer = Browser::new(SITE).get(self.lab, "/").ok()?;
+                let answer = Browser::new(SITE, NAME).get(self.lab, "/").ok()?;
                 (answer.status == 200).then_some(())?;
                 names.push(field(&answer, "node"));
             }
@@ -262,13 +263,16 @@ fn the_site_is_installed_once(site: &Site<'_>) {
 }
 
 fn one_session_reaches_over_both_nodes(site: &Site<'_>) {
-    let mut browser = Browser::new(SITE);
+    let mut browser = Browser::new(SITE, NAME);
     assert_eq!(browser.get(site.lab, "/my/").unwrap().status, 303);
     let wrong = browser.post(site.lab, "/login/index.php", "username=admin&password=x").unwrap();
     assert_eq!(wrong.status, 403);
     let form = "username=admin&password=let+%24me+%27in%27";
     let right = browser.post(site.lab, "/login/index.php", form).unwrap();
-    assert_eq!((right.status, right.header("Location")), (303, Some("http://10.20.40.2/my/")));
+    assert_eq!(
+        (right.status, right.header("Location")),
+        (303, Some("http://moodle.campus.example/my/"))
+    );
     let names = site.answering(&mut browser, "/my/", 8);
     assert!(
         names.contains(&"moodle1".to_owned()) && names.contains(&"moodle2".to_owned()),

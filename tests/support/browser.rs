@@ -19,13 +19,14 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Browser {
     address: String,
+    host: String,
     cookie: Option<String>,
 }
 
 impl Browser {
-    /// A browser that asks a server at an address with a port.
-    pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), cookie: None }
+    /// A browser that asks a server at an address with a port for the site of a name.
+    pub fn new(address: &str, host: &str) -> Self {
+        Self { address: address.to_owned(), host: host.to_owned(), cookie: None }
     }
 
     /// Asks for a path from the lab's network.
@@ -59,8 +60,7 @@ impl Browser {
 
     /// HTTP/1.0, so that the answer comes in one piece.
     fn ask(&mut self, lab: &Lab, mut request: String, body: String) -> Result<Answer> {
-        let host = self.address.split(':').next().unwrap_or_default();
-        request += &format!("Host: {host}\r\n");
+        request += &format!("Host: {}\r\n", self.host);
         if let Some(cookie) = &self.cookie {
             request += &format!("Cookie: {cookie}\r\n");
         }

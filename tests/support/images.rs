@@ -37,7 +37,8 @@ pub fn build_roles(copy: &str, format: &str, roles: &[&str], sources: &[String])
         command
     };
     let out = project.join("out");
-    succeed(imgbuild().arg("lock").arg("--store").arg(work.join("store")));
+    // The others need repositories that may be out of reach.
+    succeed(imgbuild().arg("lock").args(roles).arg("--store").arg(work.join("store")));
     succeed(
         imgbuild()
             .arg("build")
