@@ -363,10 +363,9 @@ fn packages_that_make_up_secrets_and_wait_for_services_become_an_image_without_e
 #[test]
 fn a_guest_does_not_start_with_a_secret_that_is_none() {
     let scratch = tempfile::tempdir().unwrap();
-    let script = root().join("images/bbb/files/usr/lib/imgbuild/bbb-configuration.hbs");
+    let script = root().join("images/bbb/files/usr/lib/imgbuild/bbb-configuration");
     let to = scratch.path().join("tree/usr/lib/imgbuild");
     fs::create_dir_all(&to).unwrap();
-    // What is rendered into it stands after the place where it ends here.
     fs::copy(script, to.join("bbb-configuration")).unwrap();
     for (secret, reason) in [
         ("", "at least 32"),
