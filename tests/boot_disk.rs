@@ -147,8 +147,8 @@ fn haproxy_boots_with_a_bios_and_forgets_what_was_written_when_it_starts_again()
         shell(&mut machine, "uname -n; cat /run/imgbuild/node.env").lines().next(),
         Some("lb1")
     );
-    let console = machine.console();
-    assert!(console.contains("lb1 login:"), "no login prompt on the console:\n{console}");
+    // The unit of the console has started; its program may take its time.
+    wait_for_console(&machine, "lb1 login:");
     // Nobody has set a password, so none works.
     let locked = "awk -F: '$2 !~ /^[!*]/ { print $1 }' /etc/shadow";
     assert_eq!(shell(&mut machine, locked), "");

@@ -111,13 +111,14 @@ impl<'lab> Site<'lab> {
             "10.20.30.31/24",
             &[(&state, "/var/lib/valkey"), (&secrets, "/etc/imgbuild/secrets")],
         );
-        let proxy = back("sql1", "haproxy", "10.20.30.20/24", &[]);
+        let proxy = back("sql1", "haproxy", "10.20.30.21/24", &[]);
         let balancer = lab.create("lb1", &template("haproxy"), "10.20.40.2/24", WEB_GATEWAY, &[]);
         for guest in [&databases[0], &databases[1], &cache, &proxy, &balancer] {
             assert_eq!(guest.boot(), "running", "{}", guest.run("systemctl --failed --no-pager"));
         }
+        // The databases let in the address of the node, and web nodes know the virtual one.
         proxy.run(&format!(
-            "cat > /run/proxy.cfg <<'CONFIGURATION'\n{SQL_PROXY}CONFIGURATION\n\
+            "ip address add 10.20.30.20/24 dev eth0\ncat > /run/proxy.cfg <<'CONFIGURATION'\n{SQL_PROXY}CONFIGURATION\n\
              nft flush ruleset 2>/dev/null; systemd-run --unit=proxy haproxy -Ws -f /run/proxy.cfg"
         ));
         wait_for("the databases", || {
@@ -201,6 +202,7 @@ fn field(answer: &Answer, name: &str) -> String {
 
 /// One test, since the site takes its time to come up: two web nodes from an empty database to an upgrade.
 #[test]
+#[ignore = "seven containers, ten minutes"]
 fn two_web_nodes_are_one_site() {
     if let Some(reason) = unavailable() {
         eprintln!("skipped: {reason}");
@@ -284,7 +286,7 @@ fn one_session_reaches_over_both_nodes(site: &Site<'_>) {
 fn files_are_shared_and_only_code_may_hand_them_out(site: &Site<'_>) {
     let content = "an essay\n".repeat(100_000);
     let answer =
-        Browser::new("10.20.40.11:80").upload(site.lab, "/pluginfile.php", &content).unwrap();
+        Browser::new("10.20.40.11:80", NAME).upload(site.lab, "/pluginfile.php", &content).unwrap();
     let parts: Vec<&str> = answer.body.split_whitespace().collect();
     let [sha1, node, uploads] = parts[..] else { panic!("{answer:?}") };
     assert_eq!(node, "moodle1");
@@ -293,7 +295,7 @@ fn files_are_shared_and_only_code_may_hand_them_out(site: &Site<'_>) {
     let stored = site.dataroot.join(format!("filedir/{}/{}/{sha1}", &sha1[..2], &sha1[2..4]));
     assert_eq!(fs::read_to_string(stored).unwrap(), content);
     let path = format!("/pluginfile.php/README/{sha1}");
-    let answer = Browser::new("10.20.40.12:80").get(site.lab, &path).unwrap();
+    let answer = Browser::new("10.20.40.12:80", NAME).get(site.lab, &path).unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, content.len()));
     for path in [
         format!("/dataroot/filedir/{}/{}/{sha1}", &sha1[..2], &sha1[2..4]).as_str(),
