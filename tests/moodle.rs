@@ -202,7 +202,7 @@ fn field(answer: &Answer, name: &str) -> String {
 
 /// One test, since the site takes its time to come up: two web nodes from an empty database to an upgrade.
 #[test]
-#[ignore = "seven containers, ten minutes"]
+#[ignore = "does not pass yet: since sql1 has an address of its own, web nodes do not reach the stand-in"]
 fn two_web_nodes_are_one_site() {
     if let Some(reason) = unavailable() {
         eprintln!("skipped: {reason}");
