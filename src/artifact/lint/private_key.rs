@@ -26,12 +26,14 @@ pub(super) const LINTS: &[Lint] = &[Lint {
 
 /// Files that contain keys which are no secret, by path up to a version of digits and dots, or all
 /// below a directory: the known keys that GnuTLS tests its algorithms with
-/// (`lib/crypto-selftests-pk.c`), and the examples in the documentation of cloud-init and puma.
-const FIXTURES: [&str; 4] = [
+/// (`lib/crypto-selftests-pk.c`), and the examples in the documentation of cloud-init, puma and
+/// Moodle's copy of php-jwt.
+const FIXTURES: [&str; 5] = [
     "usr/lib/x86_64-linux-gnu/libgnutls.so.",
     "usr/share/doc/cloud-init/examples/cloud-config-ssh-keys.txt",
     "usr/share/doc/cloud-init/examples/cloud-config.txt",
     "usr/share/doc/puma/examples/",
+    "usr/share/moodle/public/lib/php-jwt/README.md",
 ];
 
 /// What is searched for.

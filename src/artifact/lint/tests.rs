@@ -284,6 +284,8 @@ fn keys_of_self_tests_are_no_secret() {
         ("usr/lib/x86_64-linux-gnu/libgnutls.so.30.pem", true),
         ("usr/share/doc/puma/examples/puma/client_certs/server.key", false),
         ("usr/share/doc/puma/server.key", true),
+        ("usr/share/moodle/public/lib/php-jwt/README.md", false),
+        ("usr/share/moodle/public/lib/php-jwt/key.pem", true),
         ("usr/lib/x86_64-linux-gnu/libother.so.30", true),
     ] {
         let findings = layer_findings(&Layer::default().file(path, &text));
