@@ -33,7 +33,7 @@ use crate::layer::entry::{Entry, Kind};
 pub use tree::Tree;
 
 /// Raised with every change of a layer lint, so that findings kept with layers are made anew.
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
 
 /// A rule.
 #[derive(Debug)]

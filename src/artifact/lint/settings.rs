@@ -1,15 +1,27 @@
 //! Secrets that packages write into configuration files while they are installed.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use super::tree::text_of;
 use super::{Check, Error, Lint, Objections, Tree};
+use crate::layer::archive::Archive;
 
-pub(super) const LINTS: &[Lint] = &[Lint {
-    name: "minted-secret",
-    reason: "a package made this secret while it was installed, so every guest would have the same",
-    remedy: "replace the file or the value in the image, and have it made anew at the first start",
-    check: Check::Tree(check),
-}];
+pub(super) const LINTS: &[Lint] = &[
+    Lint {
+        name: "minted-secret",
+        reason: "a package made this secret while it was installed, so every guest would have the same; \
+                 a disk carries it even where a layer above replaces it",
+        remedy: "keep the package's script from making one, and have it made anew at the first start",
+        check: Check::Layer(check),
+    },
+    Lint {
+        name: "default-password",
+        reason: "everybody knows it: it is what the package ships",
+        remedy: "replace it in the image, and set one when the guest starts",
+        check: Check::Tree(check_defaults),
+    },
+];
 
 /// Files with the text that stands directly before a secret. An empty value, and one that refers to
 /// something else (`$`), is none. The list follows what the installation scripts of BigBlueButton
@@ -29,17 +41,39 @@ const SETTINGS: [(&str, &str); 9] = [
     ("etc/mysql/debian.cnf", "password ="),
 ];
 
-/// Looks at what counts in the end: a value that a package has written, and that a layer above has
-/// replaced, is nobody's secret.
-fn check(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {
+/// Values of [`SETTINGS`] that packages ship and nobody has made up: no secret where a layer above replaces
+/// them, and none at all where none does. FreeSWITCH's is in `conf/vanilla/vars.xml`.
+const DEFAULTS: [(&str, &str); 1] =
+    [("opt/freeswitch/etc/freeswitch/vars.xml", "default_password=1234\"")];
+
+fn check(layer: &Archive, objections: &mut Objections) -> io::Result<()> {
     for (path, before) in SETTINGS {
-        let text = tree.text(path)?.unwrap_or_default();
-        if text.lines().any(|line| has_value(line, before)) {
+        let Some(member) = layer.index.get(Path::new(path)) else { continue };
+        let text = text_of(layer, member)?;
+        if text.lines().any(|line| has_value(line, before) && !is_default(path, line)) {
             let setting = before.trim_end_matches(['=', ':', ' ']);
             objections.add(path, format!("has a value for `{setting}`"));
         }
     }
     Ok(())
+}
+
+fn check_defaults(
+    tree: &Tree<'_>,
+    _: &[PathBuf],
+    objections: &mut Objections,
+) -> Result<(), Error> {
+    for (path, _) in DEFAULTS {
+        let text = tree.text(path)?.unwrap_or_default();
+        if text.lines().any(|line| is_default(path, line)) {
+            objections.add(path, "still has the password that its package ships");
+        }
+    }
+    Ok(())
+}
+
+fn is_default(path: &str, line: &str) -> bool {
+    DEFAULTS.iter().any(|(file, default)| *file == path && line.contains(default))
 }
 
 fn has_value(line: &str, before: &str) -> bool {

@@ -202,7 +202,7 @@ fn secrets_that_packages_mint_are_found() {
         ("usr/share/bbb-graphql-server/config.yaml", "admin_secret: abc", true),
         (
             "opt/freeswitch/etc/freeswitch/vars.xml",
-            "<X-PRE-PROCESS cmd=\"set\" data=\"default_password=1234\"/>",
+            "<X-PRE-PROCESS cmd=\"set\" data=\"default_password=5f3a\"/>",
             true,
         ),
         (
@@ -214,15 +214,26 @@ fn secrets_that_packages_mint_are_found() {
         ("usr/share/etherpad-lite/APIKEY.txt", "", false),
         ("etc/somewhere/else", "securitySalt=8cd8ef52", false),
     ] {
-        let directories =
-            Path::new(path).ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
-        let directories: Vec<String> =
-            directories.map(|it| format!("d /{}\n", it.display())).collect();
-        let lines: String = directories.into_iter().rev().collect();
-        let tree = Layer::parse(&format!("d /\n{lines}")).file(path, content);
-        let findings = tree_findings(&tree, &[]);
-        let minted = findings.iter().any(|finding| finding.starts_with("minted-secret: "));
-        assert_eq!(minted, found, "{path}: {content}: {findings:?}");
+        let findings = layer_findings(&Layer::default().file(path, content));
+        assert_eq!(!findings.is_empty(), found, "{path}: {content}: {findings:?}");
+    }
+}
+
+#[test]
+fn a_password_that_a_package_ships_may_be_replaced_by_a_layer_above_and_a_minted_one_may_not() {
+    let path = "opt/freeswitch/etc/freeswitch/vars.xml";
+    let with = |password: &str| {
+        let line = format!("<X-PRE-PROCESS cmd=\"set\" data=\"default_password={password}\"/>");
+        Layer::parse("d /\nd /opt\nd /opt/freeswitch\nd /opt/freeswitch/etc\nd /opt/freeswitch/etc/freeswitch")
+            .file(path, line)
+    };
+    for (password, in_layer, in_tree) in
+        [("1234", false, true), ("8cd8ef52", true, false), ("$later", false, false)]
+    {
+        let tree = tree_findings(&with(password), &[]);
+        let shipped = tree.iter().any(|finding| finding.starts_with("default-password: "));
+        assert_eq!(!layer_findings(&with(password)).is_empty(), in_layer, "{password}");
+        assert_eq!(shipped, in_tree, "{password}: {tree:?}");
     }
 }
 
