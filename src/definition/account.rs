@@ -2,10 +2,37 @@
 
 use std::collections::BTreeMap;
 
+use super::document::Item;
 use super::error::{Problem, Result};
-use super::image::{Image, User};
-use super::name::Account;
+use super::image::Image;
+use super::name::{AbsolutePath, Account, is_account};
 use super::place::Place;
+
+/// A system user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The user's number, 100 to 64999.
+    pub uid: u32,
+    /// The number of the primary group, which has the user's name unless another group has it.
+    pub gid: u32,
+    /// The home directory; it is not created.
+    pub home: AbsolutePath,
+    /// The login shell.
+    pub shell: AbsolutePath,
+    /// The comment field of passwd(5).
+    pub comment: String,
+    /// Where the user is defined.
+    pub place: Place,
+}
+
+/// A system group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The group's number, 100 to 64999.
+    pub gid: u32,
+    /// Where the group is defined.
+    pub place: Place,
+}
 
 /// The users and groups that one definition adds.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +41,67 @@ pub struct Accounts {
     pub users: BTreeMap<Account, User>,
     /// Numbers of groups by name: those the definition lists and those that go with its users.
     pub groups: BTreeMap<Account, u32>,
+}
+
+/// Numbers that belong to nobody yet: below 100 are Debian's own, above 64999 are reserved
+/// (Debian Policy Manual, section 9.2.2).
+fn identifier(item: &Item) -> Result<u32> {
+    item.integer_in(100..=64999, "a number from 100 to 64999")
+}
+
+impl User {
+    /// Reads `[users.NAME]`.
+    pub(super) fn read(place: &Place, item: &Item) -> Result<Self> {
+        let table = item.table(&["uid", "gid", "home", "shell", "comment"])?;
+        let uid = identifier(table.require("uid")?)?;
+        let path = |key, default: &str| match table.get(key) {
+            Some(item) => passwd_path(item),
+            None => default.parse().map_err(|_| item.unexpected("a path")),
+        };
+        Ok(Self {
+            uid,
+            gid: table.optional("gid", identifier)?.unwrap_or(uid),
+            home: path("home", "/nonexistent")?,
+            shell: path("shell", "/usr/sbin/nologin")?,
+            comment: table.optional("comment", comment)?.unwrap_or_default(),
+            place: place.clone(),
+        })
+    }
+}
+
+/// A colon separates the fields of passwd(5).
+fn passwd_path(item: &Item) -> Result<AbsolutePath> {
+    let path: AbsolutePath = item.parse()?;
+    if path.as_str().contains(':') {
+        return Err(item.unexpected("a path without `:`"));
+    }
+    Ok(path)
+}
+
+fn comment(item: &Item) -> Result<String> {
+    let text = item.line()?;
+    if text.contains(':') {
+        return Err(item.unexpected("one line of text without `:`"));
+    }
+    Ok(text)
+}
+
+impl Group {
+    /// Reads `[groups.NAME]`.
+    pub(super) fn read(place: &Place, item: &Item) -> Result<Self> {
+        let table = item.table(&["gid"])?;
+        Ok(Self { gid: identifier(table.require("gid")?)?, place: place.clone() })
+    }
+}
+
+/// The name of a user or group, or its number, 0 to 65534.
+pub(super) fn owner(item: &Item) -> Result<String> {
+    let text = item.string()?;
+    let number = text.parse::<u16>().is_ok_and(|id| id < u16::MAX && id.to_string() == text);
+    if !number && !is_account(text) {
+        return Err(item.unexpected("the name or number of a user or group"));
+    }
+    Ok(text.to_owned())
 }
 
 /// The accounts of each image of `stack`. No name and no number is given twice; a user whose

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::account::{Group, User, owner};
 use super::debian::{Debian, Repository, more_repositories};
 use super::document::{Entries, Item, Table, parse};
 use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Problem, Result};
 use super::name::{
     AbsolutePath, Account, EndpointName, ImageName, Mode, PackageName, ParameterName, SourceName,
-    UnitName, Version, VolumeName, is_account,
+    UnitName, Version,
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
+use super::state::State;
 use super::swap::{Cluster, Swap};
 use super::upstream::Upstream;
 
@@ -96,32 +98,6 @@ pub struct Relation {
     pub place: Place,
 }
 
-/// A system user.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// The user's number, 100 to 64999.
-    pub uid: u32,
-    /// The number of the primary group, which has the user's name unless another group has it.
-    pub gid: u32,
-    /// The home directory; it is not created.
-    pub home: AbsolutePath,
-    /// The login shell.
-    pub shell: AbsolutePath,
-    /// The comment field of passwd(5).
-    pub comment: String,
-    /// Where the user is defined.
-    pub place: Place,
-}
-
-/// A system group.
-#[derive(Clone, Debug)]
-pub struct Group {
-    /// The group's number, 100 to 64999.
-    pub gid: u32,
-    /// Where the group is defined.
-    pub place: Place,
-}
-
 /// A secret: only its path is known here, never its value.
 #[derive(Clone, Debug)]
 pub struct Secret {
@@ -134,25 +110,6 @@ pub struct Secret {
     /// What a guest gets that is only tried out, where random text will not do: `{node}` is its host
     /// name there, and `{random}` is random.
     pub trial: Option<String>,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// A directory that lives on a volume of its own.
-#[derive(Clone, Debug)]
-pub struct State {
-    /// What its disk and its file system are known by: `state-NAME`.
-    pub name: VolumeName,
-    /// The mount point.
-    pub path: AbsolutePath,
-    /// The owner of its root: a name or a number.
-    pub owner: String,
-    /// The group of its root: a name or a number.
-    pub group: String,
-    /// The permissions of its root.
-    pub mode: Mode,
-    /// What it holds.
-    pub doc: String,
     /// Where it is declared.
     pub place: Place,
 }
@@ -290,12 +247,12 @@ impl Image {
             repositories,
             packages: packages.unwrap_or_default(),
             sources: table.map("sources", Upstream::read)?,
-            users: table.map("users", |_, place, item| user(place, item))?,
-            groups: table.map("groups", |_, place, item| group(place, item))?,
+            users: table.map("users", |_, place, item| User::read(place, item))?,
+            groups: table.map("groups", |_, place, item| Group::read(place, item))?,
             parameters: table.map("parameters", Parameter::read)?,
             values: table.optional("values", Item::entries)?.cloned().unwrap_or_default(),
             secrets: table.map("secrets", |_, place, item| secret(place, item))?,
-            states: table.list("state", state)?,
+            states: table.list("state", State::read)?,
             files: table.list("files", file_rule)?,
             masks: table.optional("units", units)?.unwrap_or_default(),
             runs: table.list("run", run)?,
@@ -341,51 +298,6 @@ fn packages(item: &Item, root_image: bool) -> Result<Packages> {
     })
 }
 
-/// Numbers that belong to nobody yet: below 100 are Debian's own, above 64999 are reserved
-/// (Debian Policy Manual, section 9.2.2).
-fn identifier(item: &Item) -> Result<u32> {
-    item.integer_in(100..=64999, "a number from 100 to 64999")
-}
-
-fn user(place: &Place, item: &Item) -> Result<User> {
-    let table = item.table(&["uid", "gid", "home", "shell", "comment"])?;
-    let uid = identifier(table.require("uid")?)?;
-    let path = |key, default: &str| match table.get(key) {
-        Some(item) => passwd_path(item),
-        None => default.parse().map_err(|_| item.unexpected("a path")),
-    };
-    Ok(User {
-        uid,
-        gid: table.optional("gid", identifier)?.unwrap_or(uid),
-        home: path("home", "/nonexistent")?,
-        shell: path("shell", "/usr/sbin/nologin")?,
-        comment: table.optional("comment", comment)?.unwrap_or_default(),
-        place: place.clone(),
-    })
-}
-
-/// A colon separates the fields of passwd(5).
-fn passwd_path(item: &Item) -> Result<AbsolutePath> {
-    let path: AbsolutePath = item.parse()?;
-    if path.as_str().contains(':') {
-        return Err(item.unexpected("a path without `:`"));
-    }
-    Ok(path)
-}
-
-fn comment(item: &Item) -> Result<String> {
-    let text = item.line()?;
-    if text.contains(':') {
-        return Err(item.unexpected("one line of text without `:`"));
-    }
-    Ok(text)
-}
-
-fn group(place: &Place, item: &Item) -> Result<Group> {
-    let table = item.table(&["gid"])?;
-    Ok(Group { gid: identifier(table.require("gid")?)?, place: place.clone() })
-}
-
 fn secret(place: &Place, item: &Item) -> Result<Secret> {
     let table = item.table(&["path", "doc", "required", "trial"])?;
     Ok(Secret {
@@ -394,31 +306,6 @@ fn secret(place: &Place, item: &Item) -> Result<Secret> {
         required: table.optional("required", Item::boolean)?.unwrap_or(true),
         trial: table.optional("trial", Item::line)?,
         place: place.clone(),
-    })
-}
-
-fn state(item: &Item) -> Result<State> {
-    let table = item.table(&["name", "path", "owner", "group", "mode", "doc"])?;
-    let path = table.require("path")?;
-    Ok(State {
-        name: table.optional("name", Item::parse)?.map_or_else(|| volume_name(path), Ok)?,
-        path: path.parse()?,
-        owner: table.optional("owner", owner)?.unwrap_or_else(|| "root".to_owned()),
-        group: table.optional("group", owner)?.unwrap_or_else(|| "root".to_owned()),
-        mode: table.optional("mode", Item::parse)?.unwrap_or(Mode::EXECUTABLE),
-        doc: table.require("doc")?.line()?,
-        place: path.place.clone(),
-    })
-}
-
-/// The last component of the path, where that can be a name.
-fn volume_name(path: &Item) -> Result<VolumeName> {
-    let text: AbsolutePath = path.parse()?;
-    let last = text.as_str().rsplit('/').next().unwrap_or_default();
-    last.parse().map_err(|expected| {
-        let help = format!("give the volume a name of its own: `name = \"…\"`, {expected}");
-        let problem = format!("`{last}` cannot be the name of a state volume");
-        path.place.error_with_help(Problem::Contradiction(problem), Some(help))
     })
 }
 
@@ -433,16 +320,6 @@ fn file_rule(item: &Item) -> Result<FileRule> {
         replaces: table.optional("replaces", Item::parse)?,
         place: path.place.clone(),
     })
-}
-
-/// The name of a user or group, or its number, 0 to 65534.
-fn owner(item: &Item) -> Result<String> {
-    let text = item.string()?;
-    let number = text.parse::<u16>().is_ok_and(|id| id < u16::MAX && id.to_string() == text);
-    if !number && !is_account(text) {
-        return Err(item.unexpected("the name or number of a user or group"));
-    }
-    Ok(text.to_owned())
 }
 
 fn units(item: &Item) -> Result<Vec<UnitName>> {

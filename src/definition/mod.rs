@@ -25,19 +25,17 @@ mod project;
 mod secret;
 pub mod site;
 mod stack;
+mod state;
 mod suggest;
 mod swap;
 mod upstream;
 mod value;
 
-pub use account::Accounts;
+pub use account::{Accounts, Group, User};
 pub use debian::{Debian, Keyring, Repository};
 pub use endpoint::{Clients, Connection, Endpoint, PortSource, Protocol};
 pub use error::{Error, Located, Problem, Result};
-pub use image::{
-    Boot, Check, FileRule, Group, Health, Image, Machine, Packages, Relation, Run, Secret, State,
-    User,
-};
+pub use image::{Boot, Check, FileRule, Health, Image, Machine, Packages, Relation, Run, Secret};
 pub use name::{
     AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InterfaceAddress,
     InvalidText, Mode, Network, PackageName, ParameterName, SiteName, SourceName, UnitName,
@@ -51,6 +49,7 @@ pub use plan::{DiskPlan, Layer, Plan};
 pub use project::Project;
 pub use site::{Admitted, OpenEndpoint, PublicName, Site};
 pub use stack::Setting;
+pub use state::State;
 pub(crate) use suggest::did_you_mean;
 pub use swap::{Cluster, Swap};
 pub use upstream::{Pin, Upstream, UpstreamKind};

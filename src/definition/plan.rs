@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::account::{Accounts, accounts};
 use super::debian::Debian;
 use super::error::{Error, Problem, Result};
-use super::image::{Check, Health, Image, Packages, Run, Secret, State, without_debian};
+use super::image::{Check, Health, Image, Packages, Run, Secret, without_debian};
 use super::name::{ImageName, ParameterName, UnitName, Version};
 use super::overlay::{Node, Overlay};
 use super::parameter::Parameter;
 use super::project::{Project, known};
 use super::site::{OpenEndpoint, Site, open};
 use super::stack::{Setting, declaration};
+use super::state::State;
 use super::upstream::Upstream;
 
 /// Everything that decides what a role becomes, before packages are resolved.

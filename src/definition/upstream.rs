@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::document::{Item, Table};
 use super::error::{Problem, Result};
-use super::image::{Image, State};
+use super::image::Image;
 use super::name::{AbsolutePath, CommitId, Mode, SourceName};
 use super::place::Place;
+use super::state::State;
 use crate::digest::Digest;
 
 /// Something that is fetched as it is and becomes part of an image.
