@@ -10,6 +10,7 @@
 //! depth and in values whose type another file declares, is shown underlined where it stands.
 
 mod account;
+mod container;
 mod debian;
 mod document;
 mod endpoint;
@@ -32,6 +33,7 @@ mod upstream;
 mod value;
 
 pub use account::{Accounts, Group, User};
+pub use container::ContainerImage;
 pub use debian::{Debian, Keyring, Repository};
 pub use endpoint::{Clients, Connection, Endpoint, PortSource, Protocol};
 pub use error::{Error, Located, Problem, Result};

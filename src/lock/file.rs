@@ -25,7 +25,8 @@
 //! of its own.
 //!
 //! An image with `[sources.NAME]` has a list `sources` beside its `packages`, a line each: `name`,
-//! `type`, one of `sha256`, `commit` and `unverified`, `published` and `urls`.
+//! `type`, one of `sha256`, `commit`, `digest` and `unverified`, `published` and `urls`. A package that
+//! is one of them has the name of the source, `source`, instead of `repository` and `path`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -110,10 +111,17 @@ pub struct LockedPackage {
     pub version: String,
     /// Its architecture, or `all`.
     pub architecture: String,
-    /// The name of its repository.
+    /// The name of its repository. Empty if it is a source.
+    #[serde(default)]
     pub repository: String,
-    /// The file, relative to the repository's URL. Never absolute, never with `..`.
+    /// The file, relative to the repository's URL. Never absolute, never with `..`. Empty if it is
+    /// a source.
+    #[serde(default)]
     pub path: String,
+    /// The name of its source, if it is one, whose URLs are among the sources of the image that
+    /// declares it.
+    #[serde(default)]
+    pub source: Option<String>,
     /// The size of the file in bytes.
     pub size: u64,
     /// The SHA-256 of the file.
@@ -140,12 +148,12 @@ pub struct OutOfDate {
 #[diagnostic(help(
     "run `imgbuild lock {image}` on a machine that reaches them and commit the lock file; or name a \
      copy of each in `mirrors` of its definition, as a URL or a directory (`file:///…`), and \
-     run it here"
+     run it here; a single .deb can be given to it: `--source NAME=PATH`"
 ))]
 pub struct Unlocked {
     /// The image.
     pub image: String,
-    /// The URLs of such repositories.
+    /// The URLs of such repositories, and those of packages with what is expected of them.
     pub urls: Vec<String>,
 }
 
@@ -179,7 +187,9 @@ impl LockedPackage {
             Some("version")
         } else if !is_architecture(&self.architecture) {
             Some("architecture")
-        } else if !is_pool_path(&self.path) {
+        } else if !self.path.is_empty() && self.source.is_some() {
+            Some("source")
+        } else if self.source.is_none() && !is_pool_path(&self.path) {
             Some("path")
         } else if moment.is_some_and(|moment| Moment::parse_snapshot(moment).is_none()) {
             Some("snapshot")
@@ -364,12 +374,16 @@ impl Lock {
                 !self.repositories.iter().any(|seen| is_own(&seen))
             });
             let mut urls = inherited.cloned().unwrap_or_default();
+            let is_locked = self.images.contains_key(&image.image);
+            for file in image.files.iter().filter(|_| !is_locked) {
+                urls.extend(file.urls.iter().map(|url| format!("{url} ({})", file.expected())));
+            }
             for repository in own {
                 if !urls.contains(&repository.url) {
                     urls.push(repository.url.clone());
                 }
             }
-            if !urls.is_empty() && !self.images.contains_key(&image.image) {
+            if !urls.is_empty() && !is_locked {
                 unlocked.push(Unlocked { image: image.image.clone(), urls: urls.clone() });
             }
             missing.insert(&image.image, urls);
@@ -379,11 +393,16 @@ impl Lock {
 }
 
 fn write_package(text: &mut String, package: &LockedPackage) -> std::fmt::Result {
-    let LockedPackage { name, version, architecture, repository, path, size, sha256, snapshot } =
-        package;
+    let LockedPackage { name, version, architecture, size, sha256, snapshot, .. } = package;
     write!(text, "  {{ name = {}, version = {}", quoted(name), quoted(version))?;
     write!(text, ", architecture = {}", quoted(architecture))?;
-    write!(text, ", repository = {}, path = {}", quoted(repository), quoted(path))?;
+    match &package.source {
+        Some(source) => write!(text, ", source = {}", quoted(source))?,
+        None => {
+            let (repository, path) = (quoted(&package.repository), quoted(&package.path));
+            write!(text, ", repository = {repository}, path = {path}")?;
+        }
+    }
     write!(text, ", size = {size}, sha256 = \"{sha256}\"")?;
     if let Some(snapshot) = snapshot {
         write!(text, ", snapshot = {}", quoted(snapshot))?;

@@ -7,6 +7,7 @@
 mod difference;
 mod error;
 mod file;
+mod package;
 mod project;
 mod resolve;
 mod session;
@@ -18,9 +19,10 @@ mod wishes;
 pub use difference::{Change, difference};
 pub use error::Error;
 pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate, Unlocked};
+pub use package::{FileProblem, PackageFile, PackageFiles};
 pub use project::{machine_key, needed_by, repository, wishes};
 pub use resolve::{LeftOut, Resolution, Update, resolve};
 pub use source::LockedSource;
-pub use wishes::{DebianSettings, Wanted, Wishes, wants_digest, wants_digests};
+pub use wishes::{DebianSettings, Wanted, WantedFile, Wishes, wants_digest, wants_digests};
 
 pub use crate::debian::repository::Repository;
