@@ -4,6 +4,7 @@
 //! may take packages from. The lock file is committed; it changes only when somebody asks for
 //! that, and [`difference`] says how.
 
+mod check;
 mod difference;
 mod error;
 mod file;
@@ -16,9 +17,10 @@ mod source;
 mod tests;
 mod wishes;
 
+pub use check::{OutOfDate, Unlocked};
 pub use difference::{Change, difference};
 pub use error::Error;
-pub use file::{Lock, LockedImage, LockedPackage, LockedRepository, OutOfDate, Unlocked};
+pub use file::{Lock, LockedImage, LockedPackage, LockedRepository};
 pub use package::{FileProblem, PackageFile, PackageFiles};
 pub use project::{machine_key, needed_by, repository, wishes};
 pub use resolve::{LeftOut, Resolution, Update, resolve};

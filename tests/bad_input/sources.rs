@@ -139,7 +139,9 @@ fn with_image(image: &Image, path: &str, lie: impl Fn(&Server)) -> Option<(Archi
         image.index
     );
     let archive = Archive::with_base(base, &[]);
-    let project = Project::on_base(base, &archive, &definition);
+    let mut project = Project::on_base(base, &archive, &definition);
+    // In the store that tests share, another one may have left the blobs.
+    project.store = project.scratch().join("store");
     project.succeed(&["lock"]);
     Some((archive, project))
 }
