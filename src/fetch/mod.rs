@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+pub use registry::MOST_MANIFEST;
+
 pub use error::{Attempt, Error, FailedDownload, Failure, Missing};
 
 use crate::digest::Digest;

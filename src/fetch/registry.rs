@@ -16,6 +16,10 @@ use super::error::Failure;
 /// Most bytes of an answer with a token. Docker's has about 5 kB.
 const MOST: u64 = 256 * 1024;
 
+/// Most bytes of a manifest or index. Registries need not take larger ones (OCI distribution
+/// specification, "Pushing Manifests").
+pub const MOST_MANIFEST: u64 = 4 << 20;
+
 /// What a manifest may be; without saying so, registries give an older form (OCI distribution
 /// specification, "Pulling manifests").
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \

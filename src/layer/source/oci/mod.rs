@@ -22,9 +22,8 @@ use super::Error;
 use crate::digest::Digest;
 use document::Document;
 
-/// Most bytes of a manifest or index. Registries need not take larger ones (OCI distribution
-/// specification, "Pushing Manifests").
-const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// Most bytes of a manifest or index.
+const DOCUMENT_LIMIT: u64 = crate::fetch::MOST_MANIFEST;
 
 /// A blob that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
