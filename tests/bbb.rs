@@ -31,20 +31,30 @@ use support::project::Project;
 use support::signer::Signer;
 
 /// The definitions under test.
-const IMAGES: [&str; 4] = ["ubuntu", "ubuntu-node", "bbb-ground", "bbb"];
+const IMAGES: [&str; 5] = ["ubuntu", "ubuntu-node", "bbb-ground", "bbb-packages", "bbb"];
 
-/// What of Debian stands in for packages of Ubuntu with these names.
-const DEBIAN: [&str; 19] = [
+/// What of Debian stands in for packages of Ubuntu with these names: what is essential, and what is to be real.
+const DEBIAN: [&str; 31] = [
+    "bash",
+    "bsdutils",
     "curl",
+    "debianutils",
+    "findutils",
+    "gzip",
+    "hostname",
+    "init-system-helpers",
     "iproute2",
     "iputils-ping",
     "login",
     "mount",
+    "ncurses-bin",
     "netbase",
+    "nfs-common",
     "nftables",
     "nginx",
     "openssl",
     "passwd",
+    "perl-base",
     "postgresql",
     "postgresql-contrib",
     "procps",
@@ -53,6 +63,8 @@ const DEBIAN: [&str; 19] = [
     "ruby",
     "sudo",
     "systemd-sysv",
+    "sysvinit-utils",
+    "tar",
     "util-linux",
 ];
 
@@ -198,14 +210,16 @@ fn project(base: &Base) -> (Archive, Project) {
         project.write(&path, &rewritten(&project.read(&path), &archive));
     }
     let (url, commit) = scalelite(project.scratch());
-    let definition = project.read("images/bbb/image.toml");
-    let definition = definition
+    let definition = project
+        .read("images/bbb-packages/image.toml")
         .replace("https://github.com/blindsidenetworks/scalelite", &url)
-        .replace("7498a81dc813efcb5116143c64d23493292f7b57", &commit)
-        // The test has no store for recordings but a directory.
-        .replace("[[connections]]\nto = \"files\"\nendpoint = \"nfs\"\naddresses = \"store_address\"\nport = 2049\nwhen = \"mount_recordings\"\n", "");
-    assert!(!definition.contains("to = \"files\""));
-    project.write("images/bbb/image.toml", &definition);
+        .replace("7498a81dc813efcb5116143c64d23493292f7b57", &commit);
+    project.write("images/bbb-packages/image.toml", &definition);
+    // The test's store for recordings is a directory.
+    let definition = project.read("images/bbb/image.toml");
+    let (before, after) = definition.split_once("[[connections]]\nto = \"files\"").unwrap();
+    let (_, after) = after.split_once("\n\n").unwrap();
+    project.write("images/bbb/image.toml", &format!("{before}{after}"));
     project.write("overlays/test/overlay.toml", SITE);
     (archive, project)
 }

@@ -261,8 +261,8 @@ fn mistake_26_recordings_that_never_reach_scalelite() {
     for role in at_every_site("bbb") {
         // BigBlueButton runs Scalelite's own script for each recording, which puts it into the spool of the
         // store that Scalelite imports from.
-        let source = |name: &str| project.image(name).unwrap().sources["scalelite"].kind.clone();
-        assert_eq!(source("bbb"), source("scalelite"), "the same commit");
+        let source = |name: &str| project.image(name).unwrap().sources["scalelite"].pin.clone();
+        assert_eq!(source("bbb-packages"), source("scalelite"), "the same commit");
         assert!(role.file("imgbuild/bbb-configuration").contains("scalelite_post_publish.rb"));
         role.has("bbb/scalelite.yml", "spool_dir: /srv/recordings/spool");
         let store = &project.plan("scalelite", Some(&role.site)).unwrap().values["store_address"];
