@@ -14,6 +14,7 @@ mod debian;
 mod document;
 mod endpoint;
 mod error;
+mod hosting;
 mod image;
 pub mod lint;
 mod name;
@@ -35,6 +36,10 @@ pub use account::{Accounts, Group, User};
 pub use debian::{Debian, Keyring, Repository};
 pub use endpoint::{Clients, Connection, Endpoint, PortSource, Protocol};
 pub use error::{Error, Located, Problem, Result};
+pub use hosting::{
+    ApiUrl, BridgeName, Fingerprint, GuestKind, GuestShape, Hosting, PoolName, StorageName, Trust,
+    VolumeShape,
+};
 pub use image::{Boot, Check, FileRule, Health, Image, Machine, Packages, Relation, Run, Secret};
 pub use name::{
     AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InterfaceAddress,
