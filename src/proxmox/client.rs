@@ -26,9 +26,27 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Servers close a connection that has been idle for 5 s (`PVE/APIServer/AnyEvent.pm`).
 const IDLE: Duration = Duration::from_secs(4);
-/// The pauses before a read is tried again.
-const AGAIN: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
+/// How long a client rests in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// Before a read is tried again; as often as there are pauses.
+    pub again: Vec<Duration>,
+    /// Before the state of a task is looked at for the second time. Each pause is twice as long as the last.
+    pub first_look: Duration,
+    /// The longest pause between two looks at a task.
+    pub longest_look: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            again: [200, 1000, 3000].map(Duration::from_millis).to_vec(),
+            first_look: Duration::from_millis(100),
+            longest_look: Duration::from_secs(2),
+        }
+    }
+}
 
 /// The API of a Proxmox VE node, and by it of its cluster.
 ///
@@ -39,6 +57,7 @@ pub struct Client {
     /// `HOST:PORT`.
     authority: String,
     token: Token,
+    pace: Pace,
     idle: Mutex<Option<Connection>>,
 }
 
@@ -83,7 +102,17 @@ impl Client {
             connect: CONNECT,
         };
         let authority = endpoint.authority();
-        Ok(Self { endpoint, authority, token, idle: Mutex::new(None) })
+        Ok(Self { endpoint, authority, token, pace: Pace::default(), idle: Mutex::new(None) })
+    }
+
+    /// The same client, with other pauses.
+    #[must_use]
+    pub fn at_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// The host and port that it talks to.
@@ -152,7 +181,7 @@ impl Client {
         parameters: Parameters,
     ) -> Result<Data, Error> {
         let request = self.request(method, path, &parameters);
-        let mut pauses = AGAIN.iter();
+        let mut pauses = self.pace.again.iter();
         loop {
             let result = self.once(method, path, &request);
             let again = match &result {
@@ -374,7 +403,7 @@ mod tests {
     use super::*;
 
     fn client(url: &str) -> Result<Client, UrlError> {
-        let token = "a@pve!b=12345678-90ab-cdef-1234-567890abcdef".parse().unwrap();
+        let token = "a@pve!ci=12345678-90ab-cdef-1234-567890abcdef".parse().unwrap();
         Client::new(url, &Trust::Public, token)
     }
 

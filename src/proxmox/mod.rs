@@ -30,7 +30,7 @@ mod token;
 mod trust;
 mod upload;
 
-pub use client::{Client, UrlError};
+pub use client::{Client, Pace, UrlError};
 pub use cluster::{ClusterStatus, GuestSummary, HaResource, Node, Pool, Version};
 pub use config::{
     Config, ConfigChange, ConfigDigest, DESCRIPTION_LIMIT, Drive, Pending, Snapshot, owned,

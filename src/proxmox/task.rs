@@ -11,9 +11,6 @@ use super::client::{Client, Parameters, Path};
 use super::error::{Error, Method, Reason};
 use super::names::NodeName;
 
-/// How soon an end is looked for at first, and how seldom later.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How many lines of a log an error has.
 const LOG_LINES: u64 = 20;
 
@@ -183,7 +180,8 @@ impl Client {
 
     /// Waits until a task has ended, for `patience`, and gives its warnings: lines of its log, mostly none.
     ///
-    /// `tick` is called at least every two seconds; what it fails with ends the waiting (and not the task).
+    /// `tick` is called at every look, with the usual [`Pace`](super::Pace) at least every two seconds or as
+    /// long as an answer takes; what it fails with ends the waiting (and not the task).
     ///
     /// # Errors
     ///
@@ -197,7 +195,7 @@ impl Client {
         tick: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<Vec<String>, E> {
         let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut pause = self.pace().first_look;
         let mut ending = false;
         loop {
             tick()?;
@@ -221,7 +219,7 @@ impl Client {
                 return Err(self.error(Method::Get, &path(upid), reason, "").into());
             }
             std::thread::sleep(pause.min(patience - waited));
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(self.pace().longest_look);
         }
     }
 

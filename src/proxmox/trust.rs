@@ -239,9 +239,10 @@ impl ServerCertVerifier for Signed {
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map_err(|error| {
                 let why = match error {
-                    rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                        "none of the authorities that are trusted has signed it".to_owned()
-                    }
+                    // The second is an authority of the same name with another key.
+                    rustls::Error::InvalidCertificate(
+                        CertificateError::UnknownIssuer | CertificateError::BadSignature,
+                    ) => "none of the authorities that are trusted has signed it".to_owned(),
                     rustls::Error::InvalidCertificate(error) => error.to_string(),
                     error => error.to_string(),
                 };
