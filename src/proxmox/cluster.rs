@@ -5,10 +5,11 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::client::{Client, Parameters, Path};
+use super::client::Client;
 use super::error::{Error, Method, Reason};
 use super::json;
 use super::names::{Guest, GuestKind, NodeName, Vmid};
+use super::request::{Parameters, Path};
 use super::trust::Fingerprint;
 
 /// The version of the server that was asked.

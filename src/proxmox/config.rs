@@ -6,12 +6,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::{Client, Parameters, Path};
+use super::client::Client;
 use super::cluster::tags;
 use super::error::{Error, Lock, Method, Reason};
 use super::json;
 use super::names::{Guest, GuestKind, Vmid, VolumeId};
 use super::property::Properties;
+use super::request::{Parameters, Path};
 
 /// The longest description (`maxLength` in the API's schema), in characters.
 pub const DESCRIPTION_LIMIT: usize = 8192;

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::client::{Client, Parameters};
+use super::client::Client;
 use super::config::{DESCRIPTION_LIMIT, of};
 use super::error::{Error, Method, Reason};
 use super::names::{GuestKind, NodeName, StorageName, Vmid, VolumeId};
 use super::property::{Properties, PropertyError};
+use super::request::Parameters;
 use super::task::Upid;
 
 /// The network card of a machine, `net0`.

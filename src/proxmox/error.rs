@@ -72,6 +72,8 @@ pub enum Reason {
     Untrusted {
         /// The certificate that it showed, if any.
         met: Option<Fingerprint>,
+        /// The certificate that was expected, if it was a certain one.
+        expected: Option<Fingerprint>,
     },
     /// The connection broke, or no answer came in time, after something was sent. Whether the server has
     /// done it is not known.
@@ -278,13 +280,18 @@ impl Error {
                 "check the address and the port (8006) in the overlay, and that a firewall lets this machine \
                  through; any node of the cluster will do",
             ),
-            Reason::Untrusted { met: Some(_) } => plain(
+            Reason::Untrusted { expected: Some(_), met: Some(_) } => plain(
                 "`pvenode cert info` on the node shows the right fingerprint. If it is the one above, the \
                  certificate was renewed: put it into the overlay. If it is not, something else answers at this \
                  address. Do not take it from this message alone",
             ),
-            Reason::Untrusted { met: None } => {
-                plain("expected a server that speaks TLS 1.2 or 1.3")
+            Reason::Untrusted { met: Some(_), .. } => plain(
+                "give the certificate of the cluster's own authority, `/etc/pve/pve-root-ca.pem` of any node, or \
+                 the fingerprint that `pvenode cert info` shows on the node; an expired certificate is renewed by \
+                 `pvecm updatecerts --force` there",
+            ),
+            Reason::Untrusted { met: None, .. } => {
+                plain("expected a server that speaks TLS 1.2 or 1.3 at this address and port")
             }
             Reason::Interrupted => plain(
                 "whether it was done is not known: run the same command again, it looks at what there is and goes \

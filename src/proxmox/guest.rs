@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, Parameters};
+use super::client::Client;
 use super::config::{ConfigDigest, path};
 use super::error::{Error, Method, Reason};
 use super::json;
 use super::names::{Guest, GuestKind, Vmid};
+use super::request::Parameters;
 use super::task::Upid;
 
 /// How a guest is this moment.

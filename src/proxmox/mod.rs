@@ -24,6 +24,7 @@ mod http;
 mod json;
 mod names;
 mod property;
+mod request;
 mod storage;
 mod task;
 mod token;

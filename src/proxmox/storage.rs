@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::client::{Client, Parameters, Path};
+use super::client::Client;
 use super::error::{Error, Method, Reason};
 use super::json;
 use super::names::{NodeName, StorageName, Vmid, VolumeId};
+use super::request::{Parameters, Path};
 use super::task::Upid;
 
 /// What a storage may be used for.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::classify::sentence;
-use super::client::{Client, Parameters, Path};
+use super::client::Client;
 use super::error::{Error, Method, Reason};
 use super::names::NodeName;
+use super::request::{Parameters, Path};
 
 /// How many lines of a log an error has.
 const LOG_LINES: u64 = 20;

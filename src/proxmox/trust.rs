@@ -147,6 +147,8 @@ pub(super) struct Disbelieved {
     pub(super) why: String,
     /// The certificate that the server showed.
     pub(super) met: Fingerprint,
+    /// The certificate that was expected, if it was a certain one.
+    pub(super) expected: Option<Fingerprint>,
 }
 
 impl Disbelieved {
@@ -186,7 +188,7 @@ impl ServerCertVerifier for Pinned {
             return Ok(ServerCertVerified::assertion());
         }
         let why = format!("it is not the certificate that was expected, {}", self.expected);
-        Err(Disbelieved { why, met }.into_tls())
+        Err(Disbelieved { why, met, expected: Some(self.expected) }.into_tls())
     }
 
     fn verify_tls12_signature(
@@ -246,7 +248,7 @@ impl ServerCertVerifier for Signed {
                     rustls::Error::InvalidCertificate(error) => error.to_string(),
                     error => error.to_string(),
                 };
-                Disbelieved { why, met: Fingerprint::of(end_entity) }.into_tls()
+                Disbelieved { why, met: Fingerprint::of(end_entity), expected: None }.into_tls()
             })
     }
 

@@ -8,6 +8,9 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::{Answer, Endpoint, Failure, answer};
 
+/// Sends a piece of a long content.
+pub(in crate::proxmox) type Send<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
 /// A connection over which nothing is underway.
 #[derive(Debug)]
 pub(in crate::proxmox) struct Connection {
@@ -72,7 +75,7 @@ impl Connection {
     pub(in crate::proxmox) fn stream(
         mut self,
         head: &[u8],
-        content: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+        content: &mut dyn FnMut(&mut Send<'_>) -> io::Result<()>,
     ) -> Result<Answer, Failure> {
         self.stream.write_all(head).map_err(Failure::after)?;
         self.stream.flush().map_err(Failure::after)?;

@@ -11,7 +11,7 @@
 //! does not allow fails the test when the fake is dropped, unless [`Pve::take_invalid`] took it.
 //!
 //! What it is not: a proof that a real node does the same.
-#![allow(dead_code, clippy::print_stderr)]
+#![allow(dead_code, clippy::print_stderr, clippy::result_large_err)]
 
 pub mod access;
 pub mod api;
