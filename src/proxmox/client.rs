@@ -288,7 +288,7 @@ impl Client {
         )
     }
 
-    fn about<'a>(&'a self, method: Method, path: &'a Path) -> Call<'a> {
+    fn about(&self, method: Method, path: &Path) -> Call<'_> {
         Call { method, server: &self.authority, path: path.text() }
     }
 

@@ -118,6 +118,8 @@ struct Parts {
     path: String,
     reason: Reason,
     message: String,
+    /// The task that failed.
+    task: Option<Upid>,
 }
 
 impl Error {
@@ -125,9 +127,10 @@ impl Error {
         Self(Box::new(Parts {
             method: call.method,
             server: call.server.to_owned(),
-            path: call.path.to_owned(),
+            path: call.path.clone(),
             reason,
             message: message.into(),
+            task: None,
         }))
     }
 
@@ -153,6 +156,17 @@ impl Error {
             })
             .collect();
         Self::new(call, classify(status, message, errors), message)
+    }
+
+    /// The same, about a task.
+    pub(super) fn of_task(mut self, upid: &Upid) -> Self {
+        self.0.task = Some(upid.clone());
+        self
+    }
+
+    /// The task that failed, when the call itself was taken.
+    pub fn task(&self) -> Option<&Upid> {
+        self.0.task.as_ref()
     }
 
     /// Why.
@@ -202,37 +216,50 @@ impl Error {
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) server: &'a str,
-    pub(super) path: &'a str,
+    pub(super) path: String,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts { method, server, path, reason, message } = &*self.0;
-        match reason {
-            Reason::Unreachable => return write!(formatter, "cannot reach {server}: {message}"),
-            Reason::Untrusted { .. } => {
-                return write!(formatter, "{server} cannot be trusted: {message}");
+        let Parts { method, server, path, reason, message, task } = &*self.0;
+        match (reason, task) {
+            (Reason::Unreachable, _) => write!(formatter, "cannot reach {server}: ")?,
+            (Reason::Untrusted { .. }, _) => write!(formatter, "{server} cannot be trusted: ")?,
+            (Reason::StillRunning { waited, .. }, Some(task)) => {
+                return write!(
+                    formatter,
+                    "{} still runs after {} s",
+                    Named(task),
+                    waited.as_secs()
+                );
             }
-            _ => {}
+            (_, Some(task)) => write!(formatter, "{} failed: ", Named(task))?,
+            _ => write!(formatter, "{} {path} on {server}: ", method.name())?,
         }
-        write!(formatter, "{} {path} on {server}: ", method.name())?;
+        formatter.write_str(message)?;
         match reason {
-            Reason::Parameters(errors) if !errors.is_empty() => {
-                write!(formatter, "{message}")?;
+            Reason::Parameters(errors) => {
                 errors.iter().try_for_each(|(name, why)| write!(formatter, "\n  {name}: {why}"))
             }
-            Reason::Task { upid, log } => {
-                write!(formatter, "the task {} failed: {message}", upid.kind())?;
+            Reason::Task { log, .. } => {
                 log.iter().try_for_each(|line| write!(formatter, "\n  {line}"))
             }
-            Reason::StillRunning { upid, waited } => write!(
-                formatter,
-                "the task {} still runs after {} s",
-                upid.kind(),
-                waited.as_secs()
-            ),
-            _ => formatter.write_str(message),
+            _ => Ok(()),
         }
+    }
+}
+
+/// A task as people know it.
+struct Named<'a>(&'a Upid);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(upid) = self;
+        write!(formatter, "the task {}", upid.kind())?;
+        if !upid.id().is_empty() {
+            write!(formatter, " {}", upid.id())?;
+        }
+        write!(formatter, " on {}", upid.node())
     }
 }
 
@@ -314,9 +341,18 @@ impl Error {
                 "is it really Proxmox VE, and its port 8006? A proxy on the way may have answered instead",
             ),
             Reason::Source => plain("build the artifact anew, then run the same command again"),
-            Reason::NotFound | Reason::AlreadyExists | Reason::Parameters(_) | Reason::Other(_) => {
-                None
-            }
+            Reason::NotFound => plain(
+                "it was removed, or is on another node by now: run the same command again, it looks anew at what \
+                 there is",
+            ),
+            Reason::AlreadyExists => plain(
+                "another guest has taken this number: run the same command again, it takes the next that is free",
+            ),
+            Reason::Other(_) if self.0.message.contains(" does not support ") => plain(
+                "an administrator allows it: `pvesm set STORAGE --content …` on a node, with all types that the storage \
+                 shall have; `/etc/pve/storage.cfg` has those of now",
+            ),
+            Reason::Parameters(_) | Reason::Other(_) => None,
         }
     }
 }

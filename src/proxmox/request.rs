@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// What stands for itself in a URL and in a form (RFC 3986, unreserved).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -28,8 +28,8 @@ impl Path {
     }
 
     /// As messages have it.
-    pub(super) fn text(&self) -> &str {
-        &self.0
+    pub(super) fn text(&self) -> String {
+        percent_decode_str(&self.0).decode_utf8_lossy().into_owned()
     }
 
     /// As requests have it.

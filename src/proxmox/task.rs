@@ -217,7 +217,8 @@ impl Client {
             let waited = begun.elapsed();
             if waited >= patience {
                 let reason = Reason::StillRunning { upid: upid.clone(), waited };
-                return Err(self.error(Method::Get, &path(upid), reason, "").into());
+                let error = self.error(Method::Get, &path(upid), reason, "").of_task(upid);
+                return Err(error.into());
             }
             std::thread::sleep(pause.min(patience - waited));
             pause = (pause * 2).min(self.pace().longest_look);
@@ -241,7 +242,7 @@ impl Client {
         if !matches!(reason, Reason::Task { .. }) {
             log.iter().for_each(|line| message.extend(["\n  ", line]));
         }
-        self.error(Method::Get, &path(upid), reason, message)
+        self.error(Method::Get, &path(upid), reason, message).of_task(upid)
     }
 
     fn log_tail(&self, upid: &Upid) -> Result<Vec<String>, Error> {

@@ -56,7 +56,8 @@ impl Client {
     /// small pieces in memory. `progress` gets the number of bytes that were sent so far.
     ///
     /// `POST /nodes/{node}/storage/{storage}/upload`, which needs `Datastore.AllocateTemplate`. The server
-    /// keeps what it gets in `/var/tmp` until the task is done, so it needs the space twice.
+    /// keeps what it gets in `/var/tmp` until the task is done, so it needs the space twice. It closes a
+    /// connection over which nothing came for 5 s (`PVE/APIServer/AnyEvent.pm`), so `file` must not be slow.
     ///
     /// # Errors
     ///

@@ -147,8 +147,12 @@ fn errors_say_what_to_do() {
     pve.plan(When::Next("POST", "status/start"), task);
     let upid = client.start(&guest).unwrap();
     add(&crate::wait(&client, upid).unwrap_err());
+    let other = Trust::Certificate(imgbuild::proxmox::Fingerprint::of(b"other"));
+    let wrong = Client::new(&pve.url(), &other, pve.token().parse().unwrap()).unwrap();
+    add(&wrong.version().unwrap_err());
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"127\.0\.0\.1:\d+", "pve1:8006");
+    settings.add_filter(r"([0-9A-F]{2}:){31}[0-9A-F]{2}", "AA:BB:…");
     settings.add_filter(r"UPID:\S+:", "UPID:…:");
     settings.bind(|| insta::assert_snapshot!(text));
 }

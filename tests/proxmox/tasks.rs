@@ -64,7 +64,10 @@ fn warnings_and_failures_of_tasks_are_told() {
         let Reason::Task { upid, log } = error.reason() else { panic!("{error}") };
         assert_eq!(upid.kind(), "qmstart");
         assert_eq!(log, &["TASK ERROR: start failed: QEMU exited with code 1"]);
-        assert!(error.to_string().contains("the task qmstart failed: start failed"), "{error}");
+        assert!(
+            error.to_string().contains("the task qmstart 4001 on pve1 failed: start failed"),
+            "{error}"
+        );
         let error = start(Spoil::Fails("VM is locked (backup)")).unwrap_err();
         assert_eq!(*error.reason(), Reason::Locked(Lock::Config("backup".to_owned())));
         let error = start(Spoil::Killed).unwrap_err();
