@@ -15,17 +15,19 @@ use super::trust::Trust;
 
 /// The port of pveproxy.
 const PORT: u16 = 8006;
-/// How long to wait for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long to wait for an answer. Calls for another node end after 30 s, all others start a task and
-/// answer (`PVE/APIServer/AnyEvent.pm`); create and move lock first, which may take 10 s.
-const ANSWER: Duration = Duration::from_secs(60);
 /// Servers close a connection that has been idle for 5 s (`PVE/APIServer/AnyEvent.pm`).
 const IDLE: Duration = Duration::from_secs(4);
 
-/// How long a client rests in between.
+/// How long a client waits, and how long it rests in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
+    /// How long to wait for a connection.
+    pub connect: Duration,
+    /// How long to wait for an answer. Servers end a call for another node after 30 s themselves, and all that
+    /// takes longer is a task (`PVE/APIServer/AnyEvent.pm`).
+    pub answer: Duration,
+    /// After how long the caller hears of an upload of which the server takes nothing.
+    pub stall: Duration,
     /// Before a read is tried again; as often as there are pauses.
     pub again: Vec<Duration>,
     /// Before the state of a task is looked at for the second time. Each pause is twice as long as the last.
@@ -37,6 +39,9 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(40),
+            stall: Duration::from_secs(5),
             again: [200, 1000, 3000].map(Duration::from_millis).to_vec(),
             first_look: Duration::from_millis(100),
             longest_look: Duration::from_secs(2),
@@ -95,7 +100,6 @@ impl Client {
             port: uri.port_u16().unwrap_or(PORT),
             name,
             tls: trust.client_config(),
-            connect: CONNECT,
         };
         let authority = endpoint.authority();
         Ok(Self { endpoint, authority, token, pace: Pace::default(), idle: Mutex::new(None) })
@@ -213,7 +217,7 @@ impl Client {
                 result => return result.map(|(answer, kept)| self.keep(answer, kept)),
             }
         }
-        let connection = Connection::open(&self.endpoint, ANSWER)?;
+        let connection = Connection::open(&self.endpoint, self.pace.connect, self.pace.answer)?;
         connection.exchange(request).map(|(answer, kept)| self.keep(answer, kept))
     }
 
@@ -228,7 +232,7 @@ impl Client {
 
     /// A connection for one long request, which waits `patience` for the other side.
     pub(super) fn connection(&self, patience: Duration) -> Result<Connection, Failure> {
-        Connection::open(&self.endpoint, patience)
+        Connection::open(&self.endpoint, self.pace.connect, patience)
     }
 
     /// What is in an answer: data, or an error.

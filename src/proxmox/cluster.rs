@@ -77,8 +77,9 @@ pub struct GuestSummary {
     pub guest: Guest,
     /// Its name; a container's is its host name.
     pub name: String,
-    /// Whether it runs, some seconds ago. Before acting ask [`Client::status`].
-    pub running: bool,
+    /// Whether it runs, as of some seconds ago; before acting ask [`Client::status`]. `None` when nobody knows,
+    /// because its node is not there.
+    pub running: Option<bool>,
     /// Its tags, in order.
     pub tags: Vec<String>,
     /// The key `lock` of its configuration.
@@ -236,7 +237,11 @@ impl Client {
         let summary = |item: Item| GuestSummary {
             guest: Guest { node: item.node, kind: item.kind, vmid: item.vmid },
             name: item.name,
-            running: item.status == "running",
+            running: match item.status.as_str() {
+                "running" => Some(true),
+                "stopped" => Some(false),
+                _ => None,
+            },
             tags: tags(&item.tags),
             lock: some(item.lock),
             pool: some(item.pool),

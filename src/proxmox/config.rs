@@ -22,6 +22,18 @@ pub const DESCRIPTION_LIMIT: usize = 8192;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ConfigDigest(String);
 
+impl ConfigDigest {
+    /// The digest that was written down as `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ConfigDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
@@ -54,9 +66,28 @@ impl Drive {
         self.key.starts_with("unused")
     }
 
-    /// Its size, `100G`, as the configuration has it. Informational: the storage knows.
-    pub fn size(&self) -> Option<&str> {
-        self.options.get("size")
+    /// Its size in bytes, as the configuration has it. Informational: the storage knows. `None` for drives
+    /// that tell none, as unused ones.
+    pub fn size_bytes(&self) -> Option<u64> {
+        // `parse_size` and `format_size` of `PVE/JSONSchema.pm`.
+        let text = self.options.get("size")?;
+        let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+        let shift = match &text[digits.len()..] {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            _ => return None,
+        };
+        match digits.split_once('.') {
+            None => digits.parse::<u64>().ok()?.checked_mul(1 << shift),
+            // A fraction is rounded up, so that nobody makes too little room.
+            Some(_) => {
+                let size = digits.parse::<f64>().ok()? * f64::from(1 << 10).powi(shift / 10);
+                (size.is_finite() && size >= 0.0).then(|| size.ceil() as u64)
+            }
+        }
     }
 }
 
@@ -348,9 +379,32 @@ mod tests {
         assert_eq!(volume("ide2"), None);
         assert_eq!(volume("virtio0"), None);
         assert_eq!(config.drive("mp0").unwrap().options.get("mp"), Some("/var/lib/mysql"));
+        let size = |key: &str| config.drive(key).unwrap().size_bytes();
+        assert_eq!(size("scsi0"), Some(8 << 30));
+        assert_eq!(size("unused0"), None);
         let own: Vec<_> =
             owned(&config, Vmid::new(100).unwrap()).into_iter().map(|d| d.key).collect();
         assert_eq!(own, ["mp0", "rootfs", "scsi0", "unused0"]);
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, size) in [
+            ("528K", Some(528 << 10)),
+            ("4M", Some(4 << 20)),
+            ("1T", Some(1 << 40)),
+            ("512", Some(512)),
+            ("1.5G", Some(3 << 29)),
+            ("G", None),
+            ("1GG", None),
+            ("-1G", None),
+            ("99999999999999T", None),
+            ("1P", None),
+        ] {
+            let options = Properties::leading("a:b").unwrap().with("size", text).unwrap();
+            let drive = Drive { key: "scsi0".to_owned(), volume: None, options };
+            assert_eq!(drive.size_bytes(), size, "{text}");
+        }
     }
 
     #[test]

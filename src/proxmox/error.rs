@@ -103,6 +103,8 @@ pub enum Reason {
     Garbled,
     /// The file to upload could not be read, or is not what was said.
     Source,
+    /// The caller ended it. The server has nothing of it.
+    Stopped,
     /// Anything else. The status of HTTP.
     Other(u16),
 }
@@ -352,7 +354,7 @@ impl Error {
                 "an administrator allows it: `pvesm set STORAGE --content …` on a node, with all types that the storage \
                  shall have; `/etc/pve/storage.cfg` has those of now",
             ),
-            Reason::Parameters(_) | Reason::Other(_) => None,
+            Reason::Stopped | Reason::Parameters(_) | Reason::Other(_) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::classify::sentence;
 use super::client::Client;
 use super::error::{Error, Method, Reason};
-use super::names::NodeName;
+use super::names::{NodeName, Vmid};
 use super::request::{Parameters, Path};
 
 /// How many lines of a log an error has.
@@ -50,6 +50,12 @@ impl Upid {
     /// What it does it to, mostly a VMID. May be empty.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The guest that it is about, if it is about one: also the source of a volume that is moved.
+    pub fn vmid(&self) -> Option<Vmid> {
+        let digits = self.id.split(|letter: char| !letter.is_ascii_digit()).next()?;
+        digits.parse().ok().and_then(Vmid::new)
     }
 
     /// Who started it: `user@realm`, or `user@realm!token`.
@@ -157,6 +163,26 @@ impl Client {
         } else {
             TaskState::ended(&status.exitstatus.unwrap_or_default())
         })
+    }
+
+    /// The tasks that run on `node` at the moment: those of the token, and with `Sys.Audit` on `/nodes/NODE`
+    /// those of everybody. `GET /nodes/{node}/tasks?source=active`.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be asked.
+    pub fn running_tasks(&self, node: &NodeName) -> Result<Vec<Upid>, Error> {
+        #[derive(Deserialize)]
+        struct Item {
+            upid: Upid,
+            // The list also has those that have just ended.
+            status: Option<String>,
+        }
+        let path = Path::new(["nodes", node.as_str(), "tasks"]);
+        let parameters = Parameters::new().with("source", "active").with("limit", 500);
+        let items: Vec<Item> = self.get(&path, parameters)?;
+        let running = |item: &Item| item.status.as_deref().is_none_or(|status| status == "RUNNING");
+        Ok(items.into_iter().filter(running).map(|item| item.upid).collect())
     }
 
     /// Some lines of a task's log, from line `start` on. `GET /nodes/{node}/tasks/{upid}/log`.
@@ -275,7 +301,10 @@ mod tests {
         assert_eq!(upid.started(), 0x6A4C_5684);
         assert_eq!(upid.to_string(), text);
         let moved = "UPID:pve-2:00086DA5:1B7AA7A00:6A4C5684:qmmove:100-scsi1>101-scsi1:a@pve!b:";
-        assert_eq!(moved.parse::<Upid>().unwrap().id(), "100-scsi1>101-scsi1");
+        let moved: Upid = moved.parse().unwrap();
+        assert_eq!(moved.id(), "100-scsi1>101-scsi1");
+        assert_eq!(moved.vmid(), Vmid::new(100));
+        assert_eq!(upid.vmid(), None);
     }
 
     #[test]

@@ -14,11 +14,14 @@
 //!
 //! The task that follows compares the checksum of what arrived, so that none of this can go wrong unseen.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::client::Client;
 use super::error::{Error, Method, Reason};
+use super::http::{Failure, Send};
 use super::names::{NodeName, StorageName};
 use super::storage::{Content, path};
 use super::task::Upid;
@@ -53,7 +56,8 @@ pub struct Upload<'a> {
 
 impl Client {
     /// Uploads what `file` yields, and gives the task that checks it and puts it in its place. Keeps only
-    /// small pieces in memory. `progress` gets the number of bytes that were sent so far.
+    /// small pieces in memory. `progress` gets the number of bytes that were sent so far, every few seconds or
+    /// more often; when it breaks off, the upload ends and the server has nothing.
     ///
     /// `POST /nodes/{node}/storage/{storage}/upload`, which needs `Datastore.AllocateTemplate`. The server
     /// keeps what it gets in `/var/tmp` until the task is done, so it needs the space twice. It closes a
@@ -63,12 +67,12 @@ impl Client {
     ///
     /// Before anything is sent, [`Reason::Parameters`] for a name that Proxmox would change or not take. While
     /// sending, [`Reason::Source`] when the file has not the length that was said, or cannot be read; the
-    /// server has nothing then. That the bytes have another digest shows in the task.
+    /// server has nothing then. [`Reason::Stopped`] when `progress` broke off. That the bytes have another digest shows in the task.
     pub fn upload(
         &self,
         upload: &Upload<'_>,
         file: &mut dyn Read,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Upid, Error> {
         let path = path(upload.node, upload.storage).and("upload");
         if let Err(why) = check_name(upload.content, upload.name) {
@@ -84,14 +88,31 @@ impl Client {
         head += &format!(
             "Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {length}\r\n\r\n"
         );
-        let answer = self
-            .connection(PATIENCE)
-            .and_then(|connection| {
-                connection.stream(head.as_bytes(), &mut |send| {
-                    pieces(upload, preamble.as_bytes(), end.as_bytes(), file, send, progress)
+        let stopped = Cell::new(false);
+        let sent = Cell::new(0);
+        let progress = RefCell::new(progress);
+        let report = || match (progress.borrow_mut())(sent.get()) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                stopped.set(true);
+                Err(io::Error::other("stopped before the end"))
+            }
+        };
+        let answer = self.connection(PATIENCE).and_then(|connection| {
+            let mut content = |send: &mut Send<'_>| {
+                pieces(upload, preamble.as_bytes(), end.as_bytes(), file, send, &mut |count| {
+                    sent.set(count);
+                    report()
                 })
-            })
-            .map_err(|failure| self.broken(Method::Post, &path, &failure))?;
+            };
+            connection.stream(head.as_bytes(), &mut content, self.pace().stall, &mut || report())
+        });
+        let answer = answer.map_err(|failure| match failure {
+            Failure::Source(why) if stopped.get() => {
+                self.error(Method::Post, &path, Reason::Stopped, why.to_string())
+            }
+            failure => self.broken(Method::Post, &path, &failure),
+        })?;
         let data = self.judge(Method::Post, &path, &answer)?;
         self.data(Method::Post, &path, data)
     }
@@ -129,8 +150,8 @@ fn pieces(
     preamble: &[u8],
     end: &[u8],
     file: &mut dyn Read,
-    send: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    progress: &mut dyn FnMut(u64),
+    send: &mut Send<'_>,
+    progress: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut sent = 0;
     let mut piece = Vec::with_capacity(PIECE);
@@ -153,7 +174,7 @@ fn pieces(
             break;
         }
         send(&piece)?;
-        progress(sent);
+        progress(sent)?;
         piece.clear();
         limit = PIECE;
     }
@@ -165,8 +186,7 @@ fn pieces(
     }
     piece.extend_from_slice(end);
     send(&piece)?;
-    progress(sent);
-    Ok(())
+    progress(sent)
 }
 
 /// Whether Proxmox takes `name` as it is (`normalize_content_filename` and the patterns of
@@ -219,7 +239,10 @@ mod tests {
                 sizes.push(piece.len());
                 Ok(())
             },
-            &mut |sent| reports.push(sent),
+            &mut |sent| {
+                reports.push(sent);
+                Ok(())
+            },
         )?;
         Ok((sizes, reports))
     }

@@ -17,7 +17,7 @@ fn guests_are_made_as_they_are_wanted() {
         assert_eq!(volume(&config, "scsi0").as_deref(), Some("local-lvm:vm-4001-disk-0"));
         let state = config.drive("scsi1").unwrap();
         assert_eq!(state.options.get("serial"), Some("state-mysql"));
-        assert_eq!(state.size(), Some("8G"));
+        assert_eq!(state.size_bytes(), Some(8 << 30));
         assert_eq!(config.get("ciupgrade"), Some("0"));
         assert_eq!(config.get("boot"), Some("order=scsi0"));
         assert!(

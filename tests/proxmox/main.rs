@@ -12,6 +12,7 @@ mod uploads;
 mod volumes;
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use imgbuild::digest::Digest;
@@ -62,7 +63,7 @@ fn upload_bytes(
         size_bytes: bytes.len() as u64,
         digest: Digest::of(bytes),
     };
-    client.upload(&upload, &mut &bytes[..], &mut |_| {})
+    client.upload(&upload, &mut &bytes[..], &mut |_| ControlFlow::Continue(()))
 }
 
 fn new_machine(number: u32) -> NewMachine {

@@ -1,6 +1,7 @@
 //! Who the server is, and what the token may do.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 
 use imgbuild::digest::Digest;
 use imgbuild::proxmox::{Client, Content, Fingerprint, Reason, Trust, Upload};
@@ -95,7 +96,8 @@ fn a_token_without_rights_is_told_which_it_needs() {
             digest: Digest::of(""),
         };
         let mut endless = Generated::new(1 << 40);
-        let error = client.upload(&upload, &mut endless, &mut |_| {}).unwrap_err();
+        let error =
+            client.upload(&upload, &mut endless, &mut |_| ControlFlow::Continue(())).unwrap_err();
         assert!(matches!(error.reason(), Reason::Forbidden { .. }), "{error}");
     }
 }

@@ -15,25 +15,28 @@ pub(in crate::proxmox) type Send<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 #[derive(Debug)]
 pub(in crate::proxmox) struct Connection {
     stream: StreamOwned<ClientConnection, TcpStream>,
+    /// How long a read or a write may wait for the other side.
+    patience: Duration,
     /// When the last answer came.
     idle_since: Instant,
 }
 
 impl Connection {
-    /// Connects to `endpoint`, whose certificate is checked. `patience` is how long a read or a write may
-    /// wait for the other side.
+    /// Connects to `endpoint`, whose certificate is checked, within `connect`. `patience` is how long a read or
+    /// a write may wait for the other side.
     pub(in crate::proxmox) fn open(
         endpoint: &Endpoint,
+        connect: Duration,
         patience: Duration,
     ) -> Result<Self, Failure> {
-        let socket = socket(endpoint).map_err(Failure::before)?;
+        let socket = socket(endpoint, connect).map_err(Failure::before)?;
         let session = ClientConnection::new(endpoint.tls.clone(), endpoint.name.clone())
             .map_err(Failure::Tls)?;
         let mut stream = StreamOwned::new(session, socket);
         let handshake = |stream: &mut StreamOwned<ClientConnection, TcpStream>| {
             stream.sock.set_nodelay(true)?;
-            stream.sock.set_read_timeout(Some(endpoint.connect))?;
-            stream.sock.set_write_timeout(Some(endpoint.connect))?;
+            stream.sock.set_read_timeout(Some(connect))?;
+            stream.sock.set_write_timeout(Some(connect))?;
             while stream.conn.is_handshaking() {
                 stream.conn.complete_io(&mut stream.sock)?;
             }
@@ -41,7 +44,7 @@ impl Connection {
             stream.sock.set_write_timeout(Some(patience))
         };
         handshake(&mut stream).map_err(Failure::before)?;
-        Ok(Self { stream, idle_since: Instant::now() })
+        Ok(Self { stream, patience, idle_since: Instant::now() })
     }
 
     /// Whether it may have been idle for too long.
@@ -71,20 +74,27 @@ impl Connection {
     /// answers before the end, as it does when it refuses.
     ///
     /// Each piece of `content` goes out in one write, and as a single TLS record when it is no longer than
-    /// 16 KiB, which the other side then has all at once.
+    /// 16 KiB, which the other side then has all at once. `stalled` is called after each `stall` in which the other
+    /// side takes nothing; what it fails with ends the sending, like a failure of `content`.
     pub(in crate::proxmox) fn stream(
         mut self,
         head: &[u8],
         content: &mut dyn FnMut(&mut Send<'_>) -> io::Result<()>,
+        stall: Duration,
+        stalled: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Answer, Failure> {
         self.stream.write_all(head).map_err(Failure::after)?;
         self.stream.flush().map_err(Failure::after)?;
+        self.stream.sock.set_write_timeout(Some(stall)).map_err(Failure::after)?;
+        let mut stopped = None;
         let mut broken = None;
         let mut early = false;
         let mut send = |piece: &[u8]| {
-            match self.send(piece) {
+            let mut stalled = || stalled().inspect_err(|_| stopped = Some(()));
+            match self.send(piece, &mut stalled) {
                 Ok(true) => return Ok(()),
                 Ok(false) => early = true,
+                Err(error) if stopped.is_some() => return Err(error),
                 Err(error) => broken = Some(error),
             }
             // Only ends the loop of whoever reads the content; what it means is told below.
@@ -102,14 +112,37 @@ impl Connection {
         }
     }
 
-    /// Sends a piece. False when the server has begun to answer instead.
-    fn send(&mut self, piece: &[u8]) -> io::Result<bool> {
+    /// Sends a piece. False when the server has begun to answer instead. Calls `stalled` now and then while the
+    /// other side takes nothing.
+    fn send(
+        &mut self,
+        piece: &[u8],
+        stalled: &mut dyn FnMut() -> io::Result<()>,
+    ) -> io::Result<bool> {
         if self.has_answer()? {
             return Ok(false);
         }
-        self.stream.write_all(piece)?;
-        self.stream.flush()?;
-        Ok(true)
+        // Not by the `Write` of the stream: while the socket takes nothing, that waits for something to read.
+        let StreamOwned { conn, sock } = &mut self.stream;
+        let mut rest = piece;
+        let mut moved = Instant::now();
+        loop {
+            if !conn.wants_write() {
+                if rest.is_empty() {
+                    return Ok(true);
+                }
+                let taken = conn.writer().write(rest)?;
+                rest = &rest[taken..];
+                continue;
+            }
+            match conn.write_tls(sock) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => moved = Instant::now(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && moved.elapsed() < self.patience => stalled()?,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Whether something of an answer is there, without waiting for it.
@@ -139,13 +172,18 @@ impl Connection {
 }
 
 /// Connects to the first of the host's addresses that lets it.
-fn socket(endpoint: &Endpoint) -> io::Result<TcpStream> {
+fn socket(endpoint: &Endpoint, limit: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, endpoint.connect) {
+        match TcpStream::connect_timeout(&address, limit) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Whether a socket's limit of time has passed.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

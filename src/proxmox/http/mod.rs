@@ -13,11 +13,10 @@ mod answer;
 mod connection;
 
 pub(super) use answer::Answer;
-pub(super) use connection::Connection;
+pub(super) use connection::{Connection, Send};
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -35,8 +34,6 @@ pub(super) struct Endpoint {
     pub(super) name: ServerName<'static>,
     /// How its certificate is checked.
     pub(super) tls: Arc<ClientConfig>,
-    /// How long to wait for a connection.
-    pub(super) connect: Duration,
 }
 
 impl Endpoint {

@@ -24,7 +24,8 @@ pub fn minimal(cluster: &mut Cluster) {
     grant("/pool/imgbuild", &guests, true);
     grant("/storage/local", "Datastore.AllocateTemplate Datastore.Audit Datastore.Allocate", true);
     grant("/storage/local-lvm", "Datastore.AllocateSpace Datastore.Audit", true);
-    grant("/sdn/zones/localnetwork", "SDN.Use", true);
+    grant("/sdn/zones/localnetwork/vmbr0", "SDN.Use", true);
+    grant("/nodes", "Sys.Audit", true);
 }
 
 impl Cluster {

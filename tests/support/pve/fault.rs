@@ -26,6 +26,8 @@ pub enum Fault {
     CutAfter,
     /// Answers with these bytes.
     Garbage(&'static str),
+    /// Waits so long before it reads the content of an upload.
+    Slow(std::time::Duration),
     /// What becomes of the task that the call starts.
     Task(Spoil),
 }

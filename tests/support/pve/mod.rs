@@ -45,6 +45,8 @@ pub fn hasty() -> Pace {
         again: vec![Duration::from_millis(10); 3],
         first_look: Duration::from_millis(5),
         longest_look: Duration::from_millis(50),
+        stall: Duration::from_millis(50),
+        ..Pace::default()
     }
 }
 

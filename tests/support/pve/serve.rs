@@ -171,6 +171,9 @@ fn upload_request(
     if let Some(end) = before(&fault, stream, shared)? {
         return Ok(end);
     }
+    if let Some(Fault::Slow(pause)) = fault {
+        std::thread::sleep(pause);
+    }
     let file = match upload::read(head, stream, buffer)? {
         Ok(file) => file,
         Err(message) => return wire::write(stream, &Reply::error(500, message), shared.in_body),

@@ -54,6 +54,7 @@ pub fn call(
         }
     }
     match (method, &segments[..]) {
+        ("GET", ["nodes", node, "tasks"]) => ok(tasks(cluster, node)),
         ("GET", ["nodes", node, "tasks", upid, what]) => {
             task(cluster, node, upid, what, parameters)
         }
@@ -111,6 +112,24 @@ pub fn check_digest(guest: &Guest, digest: Option<&String>) -> Result<(), String
         }
         _ => Ok(()),
     }
+}
+
+/// The tasks of a node that run, and the last that ended.
+fn tasks(cluster: &Cluster, node: &str) -> Value {
+    let on_node = cluster.tasks.iter().rev().filter(|task| task.node == node).take(20);
+    on_node
+        .map(|task| {
+            let mut item = json!({
+                "upid": task.upid, "node": task.node, "type": task.kind, "user": task.user,
+                "id": task.upid.split(':').nth(6), "pid": 1, "pstart": 1, "starttime": 1,
+            });
+            match &task.exit {
+                Some(exit) => item["status"] = json!(exit),
+                None => item["status"] = json!("RUNNING"),
+            }
+            item
+        })
+        .collect()
 }
 
 fn task(
