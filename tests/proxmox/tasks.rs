@@ -15,7 +15,7 @@ fn tasks_are_waited_for() {
         pve.cluster().durations.insert("qmstart".to_owned(), Duration::from_millis(700));
         let upid = client.start(&guest).unwrap();
         assert_eq!((upid.kind(), upid.id(), upid.user()), ("qmstart", "4001", pve::TOKEN));
-        assert_eq!(client.running_tasks(&pve.node()).unwrap(), [upid.clone()]);
+        assert_eq!(client.running_tasks(&pve.node()).unwrap(), std::slice::from_ref(&upid));
         let mut ticks = 0;
         let tick: &mut dyn FnMut() -> Result<(), Error> = &mut || {
             ticks += 1;

@@ -37,10 +37,10 @@ pub fn call(
     };
     let prefix = if kind == Kind::Qemu { "qm" } else { "vz" };
     let id = vmid.to_string();
-    if cluster.ha.contains_key(&vmid) {
+    if let Some(state) = cluster.ha.get_mut(&vmid) {
         // Only queued: the task is done at once, and the guest follows when HA gets to it.
-        let state = if what == "start" { "started" } else { "stopped" };
-        cluster.ha.insert(vmid, state.to_owned());
+        let wanted = if what == "start" { "started" } else { "stopped" };
+        wanted.clone_into(state);
         let queued = if what == "start" { "hastart" } else { "hastop" };
         let upid = cluster.task(node, queued, &id, Box::new(|_| Ok(Vec::new())));
         cluster.task(node, "ha", &id, work);
