@@ -259,7 +259,7 @@ impl Client {
     /// # Errors
     ///
     /// [`Reason::Modified`] when somebody else was faster; [`Reason::Locked`]; [`Reason::Parameters`].
-    /// Deleting an `unusedN` is refused without asking.
+    /// Deleting an `unusedN` and setting `rootfs` are refused without asking.
     pub fn configure(
         &self,
         guest: &Guest,
@@ -273,6 +273,11 @@ impl Client {
         };
         if change.delete.iter().any(|key| key.starts_with("unused")) {
             return Err(refuse("delete", "the volume of an unused drive would be destroyed"));
+        }
+        // Proxmox drops the volume that was there without keeping it as an unused one
+        // (`PVE/LXC/Config.pm` of pve-container).
+        if change.set.contains_key("rootfs") {
+            return Err(refuse("rootfs", "the volume that is there would be lost"));
         }
         if change
             .set

@@ -68,6 +68,8 @@ fn a_configuration_is_changed_only_as_long_as_nobody_else_has() {
             assert_eq!(*late.reason(), Reason::Modified, "{late}");
             let destroying = ConfigChange::new().delete("unused0");
             assert!(client.configure(&guest, &destroying, &config.digest).is_err());
+            let losing = ConfigChange::new().set("rootfs", "local-lvm:vm-4101-disk-9");
+            assert!(client.configure(&guest, &losing, &config.digest).is_err());
             let long = ConfigChange::new().description(&"x".repeat(9000));
             assert!(client.configure(&guest, &long, &config.digest).is_err());
             assert!(client.pending(&guest).unwrap().is_empty());

@@ -169,7 +169,10 @@ pub struct Cluster {
     pub clustered: bool,
     pub quorate: bool,
     pub storages: BTreeMap<String, Storage>,
+    /// Of guests, by name, which has the owner's number.
     pub volumes: BTreeMap<String, Volume>,
+    /// Uploaded files, by node and name. Of shared storages the node is empty.
+    pub files: BTreeMap<(String, String), Volume>,
     pub guests: BTreeMap<u32, Guest>,
     pub pools: BTreeSet<String>,
     /// Managed guests and the state that HA shall give them.
@@ -209,6 +212,7 @@ impl Cluster {
                 ("local-lvm".to_owned(), storage("lvmthin", &["images", "rootdir"])),
             ]),
             volumes: BTreeMap::new(),
+            files: BTreeMap::new(),
             guests: BTreeMap::new(),
             pools: BTreeSet::from(["imgbuild".to_owned()]),
             ha: BTreeMap::new(),
@@ -232,9 +236,26 @@ impl Cluster {
 
     /// Whether a node sees a volume.
     pub fn sees(&self, node: &str, volume: &str) -> bool {
-        self.volumes
-            .get(volume)
-            .is_some_and(|found| found.node.as_deref().is_none_or(|own| own == node))
+        let own = self.volumes.get(volume);
+        own.is_some_and(|found| found.node.as_deref().is_none_or(|own| own == node))
+            || self.file(node, volume).is_some()
+    }
+
+    /// An uploaded file, as a node sees it.
+    pub fn file(&self, node: &str, volume: &str) -> Option<&Volume> {
+        self.files.get(&self.file_key(node, volume))
+    }
+
+    /// Where an uploaded file is kept.
+    pub fn file_key(&self, node: &str, volume: &str) -> (String, String) {
+        let storage = volume.split(':').next().unwrap_or_default();
+        let shared = self.storages.get(storage).is_some_and(|storage| storage.shared);
+        (if shared { String::new() } else { node.to_owned() }, volume.to_owned())
+    }
+
+    /// The node that is talked to.
+    pub fn local(&self) -> String {
+        self.nodes.keys().next().cloned().unwrap_or_default()
     }
 
     /// Makes a volume for a guest, with the first free number; gives its name.
@@ -248,7 +269,7 @@ impl Cluster {
     ) -> Result<String, String> {
         let found =
             self.storages.get(storage).ok_or(format!("storage '{storage}' does not exist"))?;
-        if self.used(storage) + size > found.total {
+        if self.used(node, storage) + size > found.total {
             return Err(format!("storage '{storage}': not enough free space"));
         }
         let shared = found.shared;
@@ -274,11 +295,15 @@ impl Cluster {
         Ok(volume)
     }
 
-    /// Bytes in use.
-    pub fn used(&self, storage: &str) -> u64 {
+    /// Bytes in use, as a node sees it.
+    pub fn used(&self, node: &str, storage: &str) -> u64 {
         let prefix = format!("{storage}:");
-        let volumes = self.volumes.iter().filter(|(name, _)| name.starts_with(&prefix));
-        self.storages[storage].used + volumes.map(|(_, volume)| volume.size).sum::<u64>()
+        let on_node = |volume: &&Volume| volume.node.as_deref().is_none_or(|own| own == node);
+        let disks = self.volumes.iter().map(|(name, volume)| (name, volume));
+        let files = self.files.iter().map(|((_, name), volume)| (name, volume));
+        let own = disks.chain(files).filter(|(name, _)| name.starts_with(&prefix));
+        self.storages[storage].used
+            + own.map(|(_, volume)| volume).filter(on_node).map(|volume| volume.size).sum::<u64>()
     }
 
     /// Starts a task, which has its effect when its time is over.

@@ -158,7 +158,7 @@ pub fn drive(cluster: &mut Cluster, node: &str, vmid: u32, value: &str) -> Resul
     }
     let source = option(value, "import-from");
     let bytes = match source {
-        Some(source) => cluster.volumes.get(source).ok_or("the source is gone")?.size.max(1),
+        Some(source) => cluster.file(node, source).ok_or("the source is gone")?.size.max(1),
         None if option(value, "efitype").is_some() => 528 << 10,
         None => size.parse::<u64>().map_err(|_| format!("`{size}` is no size"))? * GIB,
     };

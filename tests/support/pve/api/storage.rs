@@ -23,12 +23,12 @@ pub fn call(
             let fitting = visible.filter(|name| {
                 content.is_none_or(|content| cluster.storages[*name].content.contains(content))
             });
-            ok(fitting.map(|name| describe(cluster, name)).collect())
+            ok(fitting.map(|name| describe(cluster, node, name)).collect())
         }
         ("GET", [storage, "status"]) => {
             may_see(cluster, storage)?;
             exists(cluster, storage)?;
-            ok(describe(cluster, storage))
+            ok(describe(cluster, node, storage))
         }
         ("GET", [storage, "content"]) => {
             may_see(cluster, storage)?;
@@ -44,10 +44,11 @@ pub fn call(
             if let Some(owner) = owner_of(volume).filter(|vmid| cluster.guests.contains_key(vmid)) {
                 return fail(format!("cannot remove image, a guest with VMID '{owner}' exists!"));
             }
+            let key = cluster.file_key(node, volume);
             let volume = (*volume).to_owned();
             let id = volume.split('/').next_back().unwrap_or_default().to_owned();
             let work = move |cluster: &mut Cluster| {
-                cluster.volumes.remove(&volume);
+                cluster.files.remove(&key);
                 Ok(vec![format!("Removed volume '{volume}'")])
             };
             ok(json!(cluster.task(node, "imgdel", &id, Box::new(work))))
@@ -69,9 +70,9 @@ fn exists(cluster: &Cluster, storage: &str) -> Result<(), Reply> {
     }
 }
 
-fn describe(cluster: &Cluster, name: &str) -> Value {
+fn describe(cluster: &Cluster, node: &str, name: &str) -> Value {
     let storage = &cluster.storages[name];
-    let used = cluster.used(name);
+    let used = cluster.used(node, name);
     let content: Vec<_> = storage.content.iter().map(String::as_str).collect();
     json!({
         "storage": name, "type": storage.kind, "content": content.join(","), "active": 1, "enabled": 1,
@@ -83,7 +84,9 @@ fn describe(cluster: &Cluster, name: &str) -> Value {
 fn list(cluster: &Cluster, node: &str, storage: &str, parameters: &Parameters) -> Value {
     let prefix = format!("{storage}:");
     let wanted = parameters.get("content").map(String::as_str);
-    let volumes = cluster.volumes.iter().filter(|(name, _)| {
+    let files = cluster.files.iter().filter(|((own, _), _)| own.is_empty() || own == node);
+    let files = files.map(|((_, name), volume)| (name, volume));
+    let volumes = cluster.volumes.iter().chain(files).filter(|(name, _)| {
         let kind = match name.strip_prefix(&prefix).map(|name| name.split('/').next()) {
             Some(Some("import")) => "import",
             Some(Some("vztmpl")) => "vztmpl",
@@ -138,8 +141,10 @@ pub fn upload(cluster: &mut Cluster, node: &str, storage: &str, file: Uploaded) 
         }
         let shared = cluster.storages[&storage].shared;
         let identity = cluster.number();
-        cluster.volumes.insert(
-            format!("{storage}:{content}/{name}"),
+        let volume = format!("{storage}:{content}/{name}");
+        let key = cluster.file_key(&node_name, &volume);
+        cluster.files.insert(
+            key,
             Volume {
                 node: (!shared).then_some(node_name),
                 size: file.size,
@@ -149,5 +154,7 @@ pub fn upload(cluster: &mut Cluster, node: &str, storage: &str, file: Uploaded) 
         );
         Ok(vec![format!("target file: {name}"), "finished file import successfully".to_owned()])
     };
-    ok(json!(cluster.task(node, "imgcopy", "", Box::new(work))))
+    // The task runs on the node that was talked to, whichever node the storage is of.
+    let local = cluster.local();
+    ok(json!(cluster.task(&local, "imgcopy", "", Box::new(work))))
 }
