@@ -18,6 +18,7 @@ mod client;
 mod cluster;
 mod config;
 mod create;
+mod drive;
 mod error;
 mod guest;
 mod http;
@@ -33,10 +34,9 @@ mod upload;
 
 pub use client::{Client, Pace, UrlError};
 pub use cluster::{ClusterStatus, GuestSummary, HaResource, Node, Pool, Version};
-pub use config::{
-    Config, ConfigChange, ConfigDigest, DESCRIPTION_LIMIT, Drive, Pending, Snapshot, owned,
-};
+pub use config::{Config, ConfigChange, ConfigDigest, DESCRIPTION_LIMIT, Pending, Snapshot, owned};
 pub use create::{Addresses, Card, CloudInit, NewContainer, NewMachine, NewVolume, Resolving};
+pub use drive::Drive;
 pub use error::{Error, Lock, Method, Reason};
 pub use guest::{GuestStatus, Interface, MoveVolume};
 pub use names::{Guest, GuestKind, NameError, NodeName, StorageName, Vmid, VolumeId};

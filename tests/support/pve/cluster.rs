@@ -299,7 +299,7 @@ impl Cluster {
     pub fn used(&self, node: &str, storage: &str) -> u64 {
         let prefix = format!("{storage}:");
         let on_node = |volume: &&Volume| volume.node.as_deref().is_none_or(|own| own == node);
-        let disks = self.volumes.iter().map(|(name, volume)| (name, volume));
+        let disks = self.volumes.iter();
         let files = self.files.iter().map(|((_, name), volume)| (name, volume));
         let own = disks.chain(files).filter(|(name, _)| name.starts_with(&prefix));
         self.storages[storage].used
