@@ -354,6 +354,10 @@ fn deploy(
     if pause_after.is_some_and(|pause| reached(views, pause)) {
         return Decision::Paused;
     }
+    // Those that only have to be started, which the others may be waiting for.
+    if let Some(view) = todo.iter().find(|view| view.standing_still()) {
+        return proposal(sight, view, &Aim::Deploy);
+    }
     let undeployed = todo.iter().filter(|view| view.current().is_none());
     let first = undeployed.min_by_key(|view| {
         (Reverse(view.role.order), &view.role.name, view.node.number, &view.node.name)
@@ -377,13 +381,17 @@ fn reached(views: &[&View], pause: &PauseAfter) -> bool {
         .all(|view| view.up_to_date())
 }
 
-/// The node of `todo` that is replaced next: the lowest order of roles; within a role one that is not
-/// ready, since its going costs nothing, then the highest number, and last of all the one that leads.
+/// The node of `todo` that is replaced next: of the role with the lowest order, or of one that votes with
+/// it, one that is not ready, since its going costs nothing and the others wait for it; then the highest
+/// number of that role, and last of all the one that leads.
 fn next_in_order<'a, 'b>(sight: &Sight, todo: &[&'b View<'a>]) -> Result<&'b View<'a>, Decision> {
-    let role = |view: &View<'a>| (view.role.order, view.role.name.clone());
-    let first = todo.iter().map(|view| role(view)).min();
-    let candidates: Vec<_> =
-        todo.iter().filter(|view| Some(role(view)) == first).copied().collect();
+    let order = |view: &View<'a>| (view.role.order, view.role.name.clone());
+    let Some(first) = todo.iter().min_by_key(|view| order(view)) else {
+        return Err(Decision::Settled);
+    };
+    let voters = sight.wanted.electorate(first.role);
+    let votes = |view: &&&'b View<'a>| voters.contains(&view.role.name);
+    let candidates: Vec<_> = todo.iter().filter(votes).copied().collect();
     if let [only] = candidates[..] {
         return Ok(only);
     }
@@ -395,9 +403,10 @@ fn next_in_order<'a, 'b>(sight: &Sight, todo: &[&'b View<'a>]) -> Result<&'b Vie
             Some(Health::Ready { leads: true }) => 2,
             _ => 0,
         };
-        (standing, Reverse(view.node.number), view.node.name.clone())
+        let order = (standing > 0).then(|| order(view));
+        (order, standing, Reverse(view.node.number), view.node.name.clone())
     };
-    candidates.iter().min_by_key(rank).copied().ok_or(Decision::Settled)
+    Ok(candidates.iter().min_by_key(rank).copied().unwrap_or(first))
 }
 
 /// The goal is reached, if all of `views` are ready.

@@ -263,6 +263,10 @@ impl World {
         for (id, revision) in effect.guests().into_iter().zip(revisions) {
             self.ours(id, Some(revision))?;
         }
+        // Whoever falls ill while the guest drains is not the operator's fault.
+        if let Effect::Shutdown(id) | Effect::Stop(id) = effect {
+            self.others_are_there(*id);
+        }
         if let Effect::Create(new) = effect {
             let pending = self.late.iter().any(
                 |(_, _, effect)| matches!(effect, Effect::Create(other) if other.id == new.id),
@@ -302,7 +306,6 @@ impl World {
                 Ok(())
             }
             Effect::Shutdown(id) | Effect::Stop(id) => {
-                self.others_are_there(*id);
                 let guest = self.ours(*id, None)?;
                 if !guest.running {
                     return failed("not running");

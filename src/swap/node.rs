@@ -70,6 +70,11 @@ impl<'a> View<'a> {
         self.current().is_some_and(|guest| guest.status == Status::Running)
     }
 
+    /// Whether the node has the image that the site wants, and is stopped.
+    pub(super) fn standing_still(&self) -> bool {
+        self.current().is_some_and(|guest| self.fits(guest)) && !self.serves()
+    }
+
     fn fits(&self, guest: &Guest) -> bool {
         guest.record.image == self.role.image && guest.kind == self.role.kind
     }
