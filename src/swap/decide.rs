@@ -3,144 +3,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::node::{Aim, View, proposal};
-use super::platform::{Guest, GuestId, Health, Status, Strangeness, Survey};
+use super::goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
+use super::node::{Aim, proposal};
+use super::platform::{Guest, Health, Status, Survey};
 use super::record::{Origin, Phase};
 use super::refusal::{At, Refusal};
+use super::sight::Sight;
 use super::step::Step;
-use super::wanted::{Node, Role, Wanted};
-use crate::definition::{Hostname, ImageName};
+use super::view::View;
+use super::wanted::{Role, Wanted};
+use crate::definition::ImageName;
 use crate::digest::Digest;
-
-/// Which nodes are meant: those named and those of the named roles, or all if nothing is named.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// Roles.
-    pub roles: Vec<ImageName>,
-    /// Nodes.
-    pub nodes: Vec<Hostname>,
-}
-
-/// Where a swap stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PauseAfter {
-    /// Once this node has its image.
-    Node(Hostname),
-    /// Once all nodes of this role have theirs.
-    Role(ImageName),
-}
-
-/// What is to be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Every node in scope runs the image that the site wants.
-    Deploy {
-        /// Which nodes.
-        scope: Scope,
-        /// Only one node of each role.
-        canary: bool,
-        /// Where to stop.
-        pause_after: Option<PauseAfter>,
-    },
-    /// No node in scope is in the middle of a swap: what was begun is taken back.
-    Undo {
-        /// Which nodes.
-        scope: Scope,
-        /// Why, if a gate stayed red: it is noted on the guest.
-        reason: Option<String>,
-    },
-    /// The nodes in scope run the image before. Without nodes named one by one, those that run the
-    /// image that came last to their role; the others have not changed.
-    Rollback {
-        /// Which nodes.
-        scope: Scope,
-    },
-    /// Guests that are no longer needed are gone.
-    Prune {
-        /// Which nodes.
-        scope: Scope,
-    },
-}
-
-/// What nodes have said of their health since something was last changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known(pub BTreeMap<Hostname, Health>);
-
-/// Why the health of nodes is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// To choose the node that is replaced next.
-    Order,
-    /// Before one of them is taken down.
-    Others,
-    /// To prove a guest that has been started.
-    Proof,
-    /// To see that all is well at the end.
-    End,
-}
-
-/// What has to become true before the next step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// No task works on the guest any more.
-    Idle {
-        /// The guest, for people.
-        at: String,
-        /// Its number.
-        guest: GuestId,
-        /// The task.
-        task: String,
-    },
-    /// The other nodes are ready.
-    Others {
-        /// The node that is to be taken down.
-        at: At,
-        /// Those that are not ready, and what they say.
-        others: Vec<(Hostname, String)>,
-    },
-    /// A started guest is ready.
-    Ready {
-        /// The guest.
-        at: At,
-        /// What it says.
-        says: String,
-        /// Whether it is a new one, so that the node can be given back if it never is.
-        new: bool,
-    },
-    /// At the end all are ready.
-    End {
-        /// Those that are not, and what they say.
-        nodes: Vec<(Hostname, String)>,
-    },
-}
-
-/// What comes next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// The goal is reached.
-    Settled,
-    /// The place where the operator wanted to stop is reached; there would be more to do.
-    Paused,
-    /// Do this.
-    Do(Step),
-    /// Find out how these nodes are.
-    Ask {
-        /// The nodes.
-        nodes: Vec<Hostname>,
-        /// What for.
-        purpose: Purpose,
-    },
-    /// Wait.
-    Await(Gate),
-    /// Stop here.
-    Refused(Box<Refusal>),
-}
-
-impl From<Refusal> for Decision {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(Box::new(refusal))
-    }
-}
 
 /// What comes next on the way to `goal`. The same arguments always give the same answer, and each step is
 /// chosen so that the answer after it, or after its failure, leads on.
@@ -158,166 +31,6 @@ pub fn decide(wanted: &Wanted, goal: &Goal, survey: &Survey, known: &Known) -> D
         Goal::Undo { reason, .. } => undo(&sight, &views, reason.as_deref()),
         Goal::Rollback { scope } => rollback(&sight, &views, scope),
         Goal::Prune { scope } => prune(&sight, scope),
-    }
-}
-
-impl Goal {
-    /// Which nodes it is about.
-    pub fn scope(&self) -> &Scope {
-        match self {
-            Self::Deploy { scope, .. }
-            | Self::Undo { scope, .. }
-            | Self::Rollback { scope }
-            | Self::Prune { scope } => scope,
-        }
-    }
-}
-
-impl Scope {
-    /// Exactly this node.
-    pub fn node(node: &Hostname) -> Self {
-        Self { roles: Vec::new(), nodes: vec![node.clone()] }
-    }
-
-    fn is_all(&self) -> bool {
-        self.roles.is_empty() && self.nodes.is_empty()
-    }
-
-    fn names(&self, node: &Node) -> bool {
-        self.nodes.iter().any(|name| name.as_str().eq_ignore_ascii_case(node.name.as_str()))
-    }
-
-    fn holds(&self, node: &Node) -> bool {
-        self.is_all() || self.roles.contains(&node.role) || self.names(node)
-    }
-}
-
-/// The survey, by nodes.
-pub(super) struct Sight<'a> {
-    pub(super) wanted: &'a Wanted,
-    pub(super) survey: &'a Survey,
-    pub(super) known: &'a Known,
-    pub(super) views: Vec<View<'a>>,
-}
-
-impl<'a> Sight<'a> {
-    pub(super) fn new(wanted: &'a Wanted, survey: &'a Survey, known: &'a Known) -> Self {
-        let view = |node| View { node, role: wanted.role(node), guests: Vec::new() };
-        let mut views: Vec<View> = wanted.nodes().iter().map(view).collect();
-        for guest in &survey.guests {
-            if let Some(position) = wanted.position(guest.record.node.as_str()) {
-                views[position].guests.push(guest);
-            }
-        }
-        Self { wanted, survey, known, views }
-    }
-
-    /// What stands in the way of any change to the site.
-    fn check(&self, goal: &Goal) -> Result<(), Decision> {
-        if !self.survey.quorate {
-            return Err(Refusal::NoQuorum.into());
-        }
-        for stranger in &self.survey.strangers {
-            let ours = self.wanted.ids().contains(&stranger.id);
-            let name = stranger.name.as_deref();
-            let named = name.is_some_and(|name| self.wanted.node(name).is_some());
-            if let (Strangeness::Unreadable(error), true) = (&stranger.why, ours || named) {
-                let (guest, name) = (stranger.id, stranger.name.clone());
-                return Err(Refusal::UnreadableRecord { guest, name, error: error.clone() }.into());
-            }
-            if let (Some(task), true) = (&stranger.busy, ours) {
-                let at = format!("guest {}", stranger.id);
-                let (guest, task) = (stranger.id, task.clone());
-                return Err(Decision::Await(Gate::Idle { at, guest, task }));
-            }
-        }
-        match goal {
-            Goal::Deploy { pause_after: Some(PauseAfter::Node(name)), .. } => {
-                self.require_node(name)
-            }
-            Goal::Deploy { pause_after: Some(PauseAfter::Role(name)), .. } => {
-                self.require_role(name)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn require_node(&self, name: &Hostname) -> Result<(), Decision> {
-        if self.wanted.node(name.as_str()).is_some() {
-            return Ok(());
-        }
-        let known: Vec<_> = self.wanted.nodes().iter().map(|node| node.name.as_str()).collect();
-        let (name, known) = (name.to_string(), known.join(", "));
-        Err(Refusal::Unknown { what: "node", name, known }.into())
-    }
-
-    fn require_role(&self, name: &ImageName) -> Result<(), Decision> {
-        if self.wanted.role_named(name.as_str()).is_some() {
-            return Ok(());
-        }
-        let known: Vec<_> = self.wanted.roles().map(|role| role.name.as_str()).collect();
-        let (name, known) = (name.to_string(), known.join(", "));
-        Err(Refusal::Unknown { what: "role", name, known }.into())
-    }
-
-    fn in_scope(&self, scope: &Scope) -> Result<Vec<&View<'a>>, Decision> {
-        scope.roles.iter().try_for_each(|name| self.require_role(name))?;
-        scope.nodes.iter().try_for_each(|name| self.require_node(name))?;
-        Ok(self.views.iter().filter(|view| scope.holds(view.node)).collect())
-    }
-
-    /// The nodes that have to be there while one of `role` is away, as far as they are deployed.
-    pub(super) fn voters(&self, role: &Role) -> Vec<&View<'a>> {
-        let roles = self.wanted.electorate(role);
-        let votes = |view: &&View| roles.contains(&view.role.name) && view.current().is_some();
-        self.views.iter().filter(votes).collect()
-    }
-
-    /// How `nodes` are: those that are not ready, or what to ask first.
-    pub(super) fn unready<'b>(
-        &self,
-        nodes: impl Iterator<Item = &'b Node>,
-        purpose: Purpose,
-    ) -> Result<Vec<(Hostname, String)>, Decision> {
-        let (mut unknown, mut unready) = (Vec::new(), Vec::new());
-        for node in nodes {
-            match self.known.0.get(&node.name) {
-                None => unknown.push(node.name.clone()),
-                Some(Health::Ready { .. }) => {}
-                Some(Health::NotReady(text) | Health::Silent(text)) => {
-                    unready.push((node.name.clone(), text.clone()));
-                }
-            }
-        }
-        if unknown.is_empty() {
-            Ok(unready)
-        } else {
-            Err(Decision::Ask { nodes: unknown, purpose })
-        }
-    }
-
-    /// An id for a new guest: the one after the highest of ours, since backups and statistics are kept by
-    /// id; when the range is at its end, the lowest that is free.
-    pub(super) fn free_id(&self) -> Option<GuestId> {
-        let range = self.wanted.ids();
-        let strangers = self.survey.strangers.iter().map(|stranger| stranger.id);
-        let ours = self.survey.guests.iter().map(|guest| guest.id);
-        let taken: std::collections::BTreeSet<_> =
-            strangers.chain(ours.clone()).filter(|id| range.contains(id)).collect();
-        let first = range.start().0;
-        let after = ours.filter(|id| range.contains(id)).max().map_or(first, |id| id.0 + 1);
-        let mut ids = (after..=range.end().0).chain(first..=range.end().0).map(GuestId);
-        ids.find(|id| !taken.contains(id))
-    }
-
-    /// A guest of someone else that has the name of `node`.
-    pub(super) fn namesake(&self, node: &Node) -> Option<GuestId> {
-        let same = |name: &String| name.eq_ignore_ascii_case(node.name.as_str());
-        let strangers = self.survey.strangers.iter();
-        strangers
-            .filter(|stranger| !matches!(stranger.why, Strangeness::OtherSite(_)))
-            .find(|stranger| stranger.name.as_ref().is_some_and(same))
-            .map(|stranger| stranger.id)
     }
 }
 
@@ -439,6 +152,11 @@ fn rollback(sight: &Sight, views: &[&View], scope: &Scope) -> Decision {
     for view in views.iter().filter(|view| view.goes_back()) {
         let image = view.current().map(|guest| guest.record.image);
         let last = leave.entry(&view.role.name).or_insert_with(|| latest(sight, view.role));
+        // A whole site goes back as far as it can; what is named has to.
+        let first = view.current().is_none_or(|guest| guest.record.replaces.is_none());
+        if scope.is_all() && first {
+            continue;
+        }
         if scope.names(view.node) || image == *last {
             todo.push(*view);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::execute::Clock;
+use super::clock::Clock;
 use super::notes::{Found, Marks};
 use super::platform::{CallError, Platform, Revision};
 use crate::debian::date::Moment;

@@ -8,24 +8,30 @@
 //!
 //! [`Wanted`] → [`decide`] → [`plan`] or [`Operator::run`].
 
+mod clock;
 mod decide;
 mod execute;
+mod goal;
 mod lease;
-#[cfg(test)]
-mod model;
 mod node;
 mod notes;
+mod outcome;
 mod plan;
 mod platform;
-#[cfg(test)]
-mod property;
 mod record;
 mod refusal;
+mod sight;
 mod step;
+#[cfg(test)]
+mod tests;
+mod view;
 mod wanted;
 
-pub use decide::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope, decide};
-pub use execute::{Clock, Event, Interruption, Operator, Outcome, Settings, SystemClock};
+pub use clock::{Clock, SystemClock};
+pub use decide::decide;
+pub use goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
+pub use execute::{Operator, Settings};
+pub use outcome::{Event, Interruption, Outcome};
 pub use lease::{Holder, Lease, LeaseError};
 pub use plan::{Difference, Ending, Plan, Planned, Standing, differences, orphans, plan, remains};
 pub use platform::{

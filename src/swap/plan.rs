@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{Decision, Gate, Goal, Known, Purpose, Sight, decide, kept};
+use super::decide::{decide, kept};
+use super::goal::{Decision, Gate, Goal, Known, Purpose};
 use super::platform::{Guest, Health, Status, Survey};
 use super::refusal::Refusal;
+use super::sight::Sight;
 use super::step::Step;
 use super::wanted::{Node, Role, Wanted};
 use crate::definition::Hostname;
@@ -153,7 +155,7 @@ pub struct Difference<'a> {
 /// What runs and what the site says, for each node.
 pub fn differences<'a>(wanted: &'a Wanted, survey: &'a Survey) -> Vec<Difference<'a>> {
     let views = Sight::new(wanted, survey, &NOTHING).views.into_iter();
-    let difference = |view: super::node::View<'a>| {
+    let difference = |view: super::view::View<'a>| {
         let current = view.current();
         let standing = match current {
             _ if view.unfinished() => Standing::Unfinished,
