@@ -9,11 +9,12 @@ use super::clock::Clock;
 use super::decide::decide;
 use super::goal::{Decision, Gate, Goal, Known, Scope};
 use super::lease::{Denied, Held, Holder};
-use super::outcome::{Event, Interruption, Outcome};
+use super::outcome::{Event, Interruption, Outcome, Stop, Stuck};
 use super::platform::{
-    CallError, Guest, GuestId, Halted, Platform, Revision, Survey, Watch,
+    CallError, Guest, GuestId, Halted, Health, Platform, Revision, Survey, Watch,
 };
 use super::record::Phase;
+use super::plan::{Standing, differences};
 use super::refusal::Refusal;
 use super::step::Step;
 use super::wanted::Wanted;
@@ -70,8 +71,8 @@ pub struct Operator<'a> {
     pub holder: Holder,
     /// How patient.
     pub settings: Settings,
-    /// Whether it should stop as soon as that does no harm.
-    pub interrupted: &'a dyn Fn() -> bool,
+    /// Whether it should stop.
+    pub stop: &'a dyn Fn() -> Stop,
     /// Is told what happens.
     pub tell: &'a dyn Fn(&Event<'_>),
 }
@@ -151,6 +152,9 @@ impl Run<'_, '_> {
             Ok(survey) => survey,
             Err(error) => return self.try_again("survey the site", error),
         };
+        if (self.operator.stop)() == Stop::BetweenNodes && at_rest(self.operator.wanted, &survey) {
+            return Err(Outcome::Interrupted(Interruption::Signal));
+        }
         let surveyed = self.operator.clock.now();
         let mut known = Known::default();
         loop {
@@ -184,13 +188,15 @@ impl Run<'_, '_> {
     fn ask(&self, names: &[Hostname], known: &mut Known) {
         let wanted = self.operator.wanted;
         let nodes: Vec<_> = names.iter().filter_map(|name| wanted.node(name.as_str())).collect();
-        let answers = self.operator.platform.health(&nodes);
-        let names = nodes.iter().map(|node| node.name.clone());
-        known.0.extend(names.zip(answers));
+        let mut answers = self.operator.platform.health(&nodes).into_iter();
+        for name in names {
+            let silent = || Health::Silent("nobody has asked it".to_owned());
+            known.0.insert(name.clone(), answers.next().unwrap_or_else(silent));
+        }
     }
 
     fn keep_lease(&self) -> Ended {
-        if (self.operator.interrupted)() {
+        if (self.operator.stop)() == Stop::AtOnce {
             return Err(Outcome::Interrupted(Interruption::Signal));
         }
         let kept = self.lease.borrow_mut().keep();
@@ -235,20 +241,18 @@ impl Run<'_, '_> {
             Gate::End { nodes } => Refusal::NotReady { nodes },
             Gate::Ready { at, says, .. } => {
                 let reason = format!("not ready after {} s: {says}", limit.as_secs());
-                let what = format!("bring {at} to readiness");
-                return self.turn_back(&at.node, &what, reason, survey);
+                return self.turn_back(&at.node, reason, survey);
             }
         })))
     }
 
     /// Takes back what was begun on `node`, if there is something to take back and that is not what has
     /// just failed.
-    fn turn_back(&mut self, node: &Hostname, what: &str, reason: String, survey: &Survey) -> Ended {
+    fn turn_back(&mut self, node: &Hostname, reason: String, survey: &Survey) -> Ended {
         let begun =
             |guest: &Guest| guest.record.node == *node && guest.record.phase == Phase::New;
         if matches!(self.goal, Goal::Undo { .. }) || !survey.guests.iter().any(begun) {
-            let (node, what) = (node.clone(), what.to_owned());
-            return Err(Outcome::Stuck { node, what, reason });
+            return Err(Outcome::Stuck(Stuck { node: node.clone(), reason }));
         }
         (self.operator.tell)(&Event::Red { node, reason: &reason });
         self.goal = Goal::Undo { scope: Scope::node(node), reason: Some(reason.clone()) };
@@ -290,7 +294,7 @@ impl Run<'_, '_> {
         if let Step::Start { node, guest, .. } = step {
             if self.starts.get(guest) >= Some(&STARTS) {
                 let reason = format!("guest {guest} was started {STARTS} times and is stopped again");
-                return self.turn_back(node, &step.to_string(), reason, survey);
+                return self.turn_back(node, reason, survey);
             }
         }
         (self.operator.tell)(&Event::Begun(step));
@@ -308,7 +312,7 @@ impl Run<'_, '_> {
             }
             Ok(Halted::StillRunning) => {
                 let reason = "it did not stop in the time that it has for draining".to_owned();
-                self.turn_back(step.node(), &what, reason, survey)
+                self.turn_back(step.node(), reason, survey)
             }
             Err(CallError::Abandoned) => Err(ended
                 .into_inner()
@@ -326,7 +330,7 @@ impl Run<'_, '_> {
                 match self.failed > SECOND_CHANCES {
                     true => {
                         let reason = format!("cannot {what}: {error}");
-                        self.turn_back(step.node(), &what, reason, survey)
+                        self.turn_back(step.node(), reason, survey)
                     }
                     false => self.pause(&what, &error, self.failed),
                 }
@@ -355,6 +359,11 @@ impl Run<'_, '_> {
         };
         done.map(|()| Halted::Stopped)
     }
+}
+
+/// Whether no node is in the middle of anything.
+fn at_rest(wanted: &Wanted, survey: &Survey) -> bool {
+    differences(wanted, survey).iter().all(|node| node.standing != Standing::Unfinished)
 }
 
 fn halt(

@@ -31,7 +31,7 @@ pub use clock::{Clock, SystemClock};
 pub use decide::decide;
 pub use goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
 pub use execute::{Operator, Settings};
-pub use outcome::{Event, Interruption, Outcome};
+pub use outcome::{Event, Interruption, Outcome, Stop, Stuck};
 pub use lease::{Holder, Lease, LeaseError};
 pub use plan::{Difference, Ending, Plan, Planned, Standing, differences, orphans, plan, remains};
 pub use platform::{

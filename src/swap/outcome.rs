@@ -70,6 +70,32 @@ pub enum Interruption {
     },
 }
 
+/// A node that can be brought neither forward nor back without somebody's help. It stays as it is, with all
+/// its state; both ways are open once the reason is removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[error("{node}: {reason}")]
+#[diagnostic(help(
+    "nothing is lost: its state volumes are on its guests; remove the reason, then run `imgbuild swap` to go on, \
+     or `imgbuild rollback` for {node} to go back"
+))]
+pub struct Stuck {
+    /// The node.
+    pub node: Hostname,
+    /// What was tried, and why it failed.
+    pub reason: String,
+}
+
+/// Whether a run should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It should not.
+    No,
+    /// Before the next node is begun.
+    BetweenNodes,
+    /// As soon as possible, even if a node stays away until the next run.
+    AtOnce,
+}
+
 /// How a run has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -91,14 +117,7 @@ pub enum Outcome {
     /// Another operator is at work.
     Held(Box<Lease>),
     /// Neither forward nor back: somebody has to look at it.
-    Stuck {
-        /// The node.
-        node: Hostname,
-        /// What was tried, for people.
-        what: String,
-        /// Why it failed.
-        reason: String,
-    },
+    Stuck(Stuck),
     /// The run has ended before its time.
     Interrupted(Interruption),
 }

@@ -123,10 +123,9 @@ fn a_guest_that_does_not_drain_is_left_alone() {
     assert_eq!(stopped.count(), 0, "{steps:?}");
 }
 
-#[test]
-fn an_interruption_gives_the_lease_back_and_the_next_run_goes_on() {
-    let world = deployed();
-    let session = session(&world);
+/// Runs until so many steps are done, and stops then.
+fn stopped(world: &RefCell<World>, goal: &Goal, steps: u32, stop: Stop) -> Outcome {
+    let session = session(world);
     let done = Cell::new(0);
     let operator = Operator {
         platform: &session,
@@ -134,14 +133,32 @@ fn an_interruption_gives_the_lease_back_and_the_next_run_goes_on() {
         wanted: &campus(2),
         holder: Holder::new("jane"),
         settings: Settings::default(),
-        interrupted: &|| done.get() == 4,
+        stop: &|| if done.get() >= steps { stop } else { Stop::No },
         tell: &|event| {
             if let Event::Done(_) = event {
                 done.set(done.get() + 1);
             }
         },
     };
-    let outcome = operator.run(&only("sql3"), "swap sql3");
+    operator.run(goal, "swap")
+}
+
+#[test]
+fn whoever_stops_politely_leaves_no_node_half_done() {
+    let world = deployed();
+    let outcome = stopped(&world, &deploy(), 4, Stop::BetweenNodes);
+    assert_eq!(outcome, Outcome::Interrupted(Interruption::Signal));
+    let survey = world.borrow().survey();
+    let site = campus(2);
+    let standings: Vec<_> = differences(&site, &survey).iter().map(|node| node.standing).collect();
+    let old = Standing::Outdated;
+    assert_eq!(standings, [old, Standing::UpToDate, old, old, old]);
+}
+
+#[test]
+fn an_interruption_gives_the_lease_back_and_the_next_run_goes_on() {
+    let world = deployed();
+    let outcome = stopped(&world, &only("sql3"), 4, Stop::AtOnce);
     assert_eq!(outcome, Outcome::Interrupted(Interruption::Signal));
     assert!(world.borrow().lease().is_none());
     let (outcome, steps) = steps_of(&world, &only("lb2"));
@@ -187,7 +204,7 @@ fn the_node_that_leads_goes_last_and_one_that_is_ill_first() {
     let galera = Scope { roles: vec![name("galera")], nodes: Vec::new() };
     let goal = Goal::Deploy { scope: galera, canary: false, pause_after: None };
     let (outcome, steps) = steps_of(&world, &goal);
-    assert!(matches!(outcome, Outcome::RolledBack { .. } | Outcome::Stuck { .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::RolledBack { .. } | Outcome::Stuck(_)), "{outcome:?}");
     assert!(steps.starts_with("sql1: "), "{steps}");
 }
 

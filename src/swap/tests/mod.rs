@@ -90,7 +90,7 @@ fn run(session: &Session, wanted: &Wanted, goal: &Goal, who: &str) -> (Outcome, 
         wanted,
         holder: Holder::new(who),
         settings: Settings::default(),
-        interrupted: &|| false,
+        stop: &|| Stop::No,
         tell: &|event| {
             if let Event::Done(step) = event {
                 steps.borrow_mut().push(format!("{}: {step}", step.node()));

@@ -96,7 +96,7 @@ impl<'w> Session<'w> {
             Outcome::RolledBack { .. } => "rolled back",
             Outcome::Refused(_) => "refused",
             Outcome::Held(_) => "held",
-            Outcome::Stuck { .. } => "stuck",
+            Outcome::Stuck(_) => "stuck",
             Outcome::Interrupted(Interruption::LeaseLost(_)) => "lease lost",
             Outcome::Interrupted(_) => "interrupted",
         });
