@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use imgbuild::digest::Digest;
-use imgbuild::fetch::{Error, Failure, Fetcher, Network, Policy};
+use imgbuild::fetch::{Error, Failure, Fetcher, Network, Policy, Request};
 use imgbuild::progress::Silent;
 use imgbuild::store::{self, Store};
 use support::bench::{bench, content, failures, hasty, request};
@@ -98,6 +98,18 @@ fn never_more_bytes_are_kept_than_were_locked() {
         let path = bench.store.root().join("downloads").join(&name);
         assert!(path.metadata().unwrap().len() <= 1_000, "{name}");
     }
+}
+
+#[test]
+fn a_manifest_is_never_large() {
+    let bench = bench();
+    let content = content(5 << 20);
+    let path = format!("/v2/a/manifests/sha256:{}", Digest::of(&content));
+    let url = bench.server.file(&path, content.clone());
+    let request = Request { size: None, ..request(&content, &[url]) };
+    let fetcher = Fetcher::new(Network::Online, hasty());
+    let error = fetcher.download(&[request], &bench.store, 1, &Silent).unwrap_err();
+    assert!(matches!(failures(&error)[..], [Failure::TooLong { limit: 4_194_304 }]), "{error}");
 }
 
 #[test]

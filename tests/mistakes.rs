@@ -257,6 +257,29 @@ fn mistake_26_recordings_that_never_reach_scalelite() {
         let mount = role.file("system/var-bigbluebutton.mount");
         assert!(mount.contains("What=10.20.30.30:/srv/bbb-recordings"), "{mount}");
     }
+    let project = project();
+    for role in at_every_site("bbb") {
+        // BigBlueButton runs Scalelite's own script for each recording, which puts it into the spool of the
+        // store that Scalelite imports from.
+        let source = |name: &str| project.image(name).unwrap().sources["scalelite"].pin.clone();
+        assert_eq!(source("bbb-packages"), source("scalelite"), "the same commit");
+        assert!(role.file("imgbuild/bbb-configuration").contains("scalelite_post_publish.rb"));
+        role.has("bbb/scalelite.yml", "spool_dir: /srv/recordings/spool");
+        let store = &project.plan("scalelite", Some(&role.site)).unwrap().values["store_address"];
+        let mount = role.file("system/srv-recordings.mount");
+        let from = format!("What={}:/srv/bbb-recordings", store.value.as_str().unwrap());
+        assert!(mount.contains(&from), "{mount}");
+        let worker = role.file("bbb-rap-resque-worker.service.d/70-imgbuild.conf");
+        assert!(worker.contains("Requires=imgbuild-bbb-store.service"), "{worker}");
+        // Scalelite reads it by its group.
+        let group = |name: &str| {
+            let plan = project.plan(name, Some(&role.site)).unwrap();
+            let found = plan.layers.iter().find_map(|it| it.groups.get("scalelite-spool").cloned());
+            found.map(|group| group.gid)
+        };
+        assert_eq!(group("bbb"), group("files"));
+        assert_eq!(group("bbb"), group("scalelite"));
+    }
 }
 
 #[test]
@@ -371,12 +394,9 @@ fn mistake_20_code_that_the_web_server_may_write() {
     for role in at_every_site("moodle") {
         // What a source brings belongs to root; nothing gives it away afterwards.
         let image = project.image(&role.name).unwrap();
-        assert!(
-            image
-                .sources
-                .values()
-                .any(|source| source.kind.destination().as_str() == "/usr/share/moodle")
-        );
+        assert!(image.sources.values().any(|source| {
+            source.kind.destination().is_some_and(|into| into.as_str() == "/usr/share/moodle")
+        }));
         for run in &image.runs {
             assert!(
                 !run.command.iter().any(|word| word.contains("chown") || word.contains("chmod"))

@@ -58,7 +58,7 @@ struct Fake(Child);
 impl Fake {
     fn start(lab: &Lab, number: u8) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bbb-fake/bbb-fake");
-        let address = format!("10.20.50.1{number}:8090");
+        let address = format!("10.20.50.1{number}:443");
         // A process is on the network of the thread that starts it.
         let start = lab.on_network(move || {
             Command::new("python3")

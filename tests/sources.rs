@@ -1,4 +1,4 @@
-//! Archives and files from anywhere, from the definition to the artifact.
+//! Archives, files, packages and parts of OCI images from anywhere, from the definition to the artifact.
 
 mod support;
 
@@ -11,7 +11,9 @@ use imgbuild::digest::Digest;
 use support::archive::Archive;
 use support::base::{Base, base};
 use support::http::{Fault, Server};
+use support::package::Package;
 use support::project::Project;
+use support::registry::{Image, layer};
 
 /// What the archive unpacks to, and the archive.
 fn code() -> Vec<u8> {
@@ -215,4 +217,175 @@ fn a_commit_is_taken_from_a_repository_and_verified() {
     fs::remove_dir_all(project.out()).unwrap();
     project.succeed(&["build", "app"]);
     assert_eq!(manifest(&project)["digest"], pinned["digest"]);
+}
+
+/// A project whose role takes a part of an image from `server`.
+fn with_image(base: &Base, server: &Server, digest: &Digest) -> (Archive, Project) {
+    let image = server.url("/library/app");
+    let definition = format!(
+        "[sources.code]\ntype = \"oci\"\nimage = \"{image}\"\ndigest = \"sha256:{digest}\"\n\
+         path = \"/srv/app\"\ninto = \"/usr/share/code\"\n"
+    );
+    let archive = Archive::with_base(base, &[]);
+    let mut project = Project::on_base(base, &archive, &definition);
+    project.store = project.scratch().join("store");
+    (archive, project)
+}
+
+fn application() -> Image {
+    let lower = [
+        ("etc/passwd", 0o644, "root"),
+        ("usr/bin/su", 0o4755, "no part of this"),
+        ("etc/shared", 0o644, "shared\n"),
+        ("srv/app/index.php", 0o664, "<?php\n"),
+        ("srv/app/bin/run", 0o700, "#!/bin/sh\n"),
+        ("srv/app/secret", 0o600, "gone\n"),
+        ("srv/app/cache/a", 0o644, "gone\n"),
+    ];
+    let upper = [
+        ("srv/app/.wh.secret", 0o644, ""),
+        ("srv/app/cache/.wh..wh..opq", 0o644, ""),
+        ("srv/app/cache/b", 0o644, "new\n"),
+        ("srv/app/again", 0o644, "=> srv/app/index.php"),
+        ("srv/app/shared", 0o644, "=> etc/shared"),
+    ];
+    Image::new(vec![layer(&lower), layer(&upper)])
+}
+
+#[test]
+fn a_part_of_an_image_is_taken_from_a_registry_and_verified() {
+    let Some(base) = base() else { return };
+    let (server, blobs) = (Server::start(), Server::start());
+    let image = application();
+    image.serve(&server, "library/app");
+    image.serve(&blobs, "store");
+    // As Docker's: a token for everybody, and blobs elsewhere, where it means nothing.
+    let scope = "repository:library/app:pull";
+    let realm = server.url("/token");
+    server.file(&format!("/token?service=here&scope={scope}"), "{\"token\":\"a.b-c\"}");
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"here\",scope=\"{scope}\"");
+    server.protect("/v2/", "a.b-c", &challenge);
+    let blob = |digest: &Digest| format!("/v2/library/app/blobs/sha256:{digest}");
+    let elsewhere = blobs.url(&format!("/v2/store/blobs/sha256:{}", image.layers[0]));
+    server.faults(&blob(&image.layers[0]), [Fault::Redirect(elsewhere)]);
+    server.faults(&blob(&image.layers[1]), [Fault::Truncate(40), Fault::Corrupt]);
+    let (_archive, mut project) = with_image(base, &server, &image.index);
+    project.succeed(&["lock"]);
+    assert_eq!(server.seen().len(), 0, "a lock takes no bytes of an image");
+    project.succeed(&["build", "app"]);
+    assert_eq!(blobs.seen().len(), 1);
+    assert_eq!(blobs.seen()[0].authorization, None, "a token was passed on");
+    assert!(server.seen()[0].accept.as_ref().unwrap().contains("oci.image.index"));
+    let pinned = manifest(&project);
+    assert_eq!(pinned["unpinned"], serde_json::json!([]));
+    let oci = &pinned["sources"][0]["oci"];
+    assert_eq!(oci["digest"], format!("sha256:{}", image.index));
+    assert_eq!(oci["path"], "/srv/app");
+    let found: Vec<(String, (u32, u64, String))> = members(&project).into_iter().collect();
+    let found: Vec<(&str, u32, &str)> = found
+        .iter()
+        .filter(|(path, _)| !path.ends_with('/'))
+        .map(|(path, (mode, _, content))| (path.as_str(), *mode, content.as_str()))
+        .collect();
+    let expected = [
+        ("usr/share/code/again", 0o644, "<?php\n"),
+        ("usr/share/code/bin/run", 0o755, "#!/bin/sh\n"),
+        ("usr/share/code/cache/b", 0o644, "new\n"),
+        ("usr/share/code/index.php", 0o644, "<?php\n"),
+        ("usr/share/code/shared", 0o644, "shared\n"),
+    ];
+    assert_eq!(found, expected);
+
+    // From a layout on disk into another store: the same, and nobody is asked.
+    let layout = project.scratch().join("layout");
+    image.layout(&layout);
+    let asked = server.seen().len();
+    project.store = project.scratch().join("other");
+    fs::remove_dir_all(project.out()).unwrap();
+    let given = format!("code={}", layout.display());
+    project.succeed(&["build", "app", "--source", &given]);
+    assert_eq!(server.seen().len(), asked);
+    assert_eq!(manifest(&project), pinned);
+    fs::remove_dir_all(project.out()).unwrap();
+    project.succeed(&["build", "app", "--offline"]);
+    assert_eq!(manifest(&project), pinned);
+}
+
+#[test]
+fn a_package_by_url_is_locked_and_installed_like_others() {
+    let Some(base) = base() else { return };
+    let server = Server::start();
+    let package = |version: &str, content: &str| {
+        let package = Package::new("vendor-app", version).field("Depends", "helper");
+        package.file("usr/share/code/of-vendor", content).deb()
+    };
+    let deb = package("3.0", "three\n");
+    let url = server.file("/vendor.deb", deb.clone());
+    let definition = format!(
+        "[packages]\ninstall = [\"vendor-app (>= 2)\"]\n\
+         [sources.vendor]\ntype = \"package\"\nurls = [\"{url}\"]\nsha256 = \"{}\"\npublished = \"a test\"\n",
+        Digest::of(&deb)
+    );
+    let archive = Archive::with_base(base, &[Package::new("helper", "1.0")]);
+    let mut project = Project::on_base(base, &archive, &definition);
+    project.store = project.scratch().join("store");
+    let scratch = project.scratch().to_owned();
+    fs::write(scratch.join("vendor.deb"), &deb).unwrap();
+    let given = format!("vendor={}", scratch.join("vendor.deb").display());
+
+    // Given to the lock, it is fetched by nobody.
+    project.succeed(&["lock", "--source", &given]);
+    assert_eq!(server.seen().len(), 0);
+    let line = format!(
+        "{{ name = \"vendor-app\", version = \"3.0\", architecture = \"amd64\", source = \"vendor\", size = {}, \
+         sha256 = \"{}\" }}",
+        deb.len(),
+        Digest::of(&deb)
+    );
+    let lock = project.read("imgbuild.lock");
+    assert!(lock.contains(&line) && lock.contains("name = \"helper\""), "{lock}");
+    project.succeed(&["build", "app"]);
+    let pinned = manifest(&project);
+    assert_eq!(members(&project)["usr/share/code/of-vendor"].2, "three\n");
+    assert_eq!(
+        (&pinned["unpinned"], &pinned["sources"]),
+        (&serde_json::json!([]), &serde_json::Value::Null)
+    );
+
+    // Into other stores: the lock reads it from its URL, and so does the build.
+    for store in ["second", "third"] {
+        project.store = scratch.join(store);
+        let before = server.seen().len();
+        if store == "second" {
+            fs::remove_file(project.path().join("imgbuild.lock")).unwrap();
+            project.succeed(&["lock"]);
+            assert!(project.read("imgbuild.lock").contains(&line));
+        }
+        fs::remove_dir_all(project.out()).unwrap();
+        project.succeed(&["build", "app"]);
+        assert_eq!(server.seen().len(), before + 1);
+        assert_eq!(manifest(&project)["digest"], pinned["digest"]);
+    }
+
+    // Another file of the same version is installed, and the artifact says so.
+    fs::write(scratch.join("mine.deb"), package("3.0", "mine\n")).unwrap();
+    let mine = format!("vendor={}", scratch.join("mine.deb").display());
+    fs::remove_dir_all(project.out()).unwrap();
+    project.succeed(&["build", "app", "--source", &mine]);
+    let unpinned = manifest(&project);
+    assert!(unpinned["unpinned"][0].as_str().unwrap().starts_with("source vendor: "), "{unpinned}");
+    assert_eq!(members(&project)["usr/share/code/of-vendor"].2, "mine\n");
+
+    // What nobody has verified is locked and built only from what was given.
+    let text = project.read("images/app/image.toml");
+    let sha256 = format!("sha256 = \"{}\"\npublished = \"a test\"", Digest::of(&deb));
+    project
+        .write("images/app/image.toml", &text.replace(&sha256, "unverified = \"ask its authors\""));
+    assert_eq!(project.run(&["lock"]).code, 1);
+    project.succeed(&["lock", "--source", &given]);
+    fs::remove_dir_all(project.out()).unwrap();
+    let ended = project.run(&["build", "app"]);
+    assert!(ended.code == 1 && ended.stderr.contains("ask its authors"), "{}", ended.stderr);
+    project.succeed(&["build", "app", "--source", &given]);
+    assert_eq!(manifest(&project)["unpinned"].as_array().unwrap().len(), 1);
 }

@@ -176,23 +176,39 @@ pub struct Package {
 pub struct Source {
     /// Its name.
     pub name: String,
-    /// What it is: `archive`, `file`, `git`.
+    /// What it is: `archive`, `file`, `git`, `oci`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Where in the image it is.
     pub path: PathBuf,
-    /// The SHA-256 of what was taken, the file that was fetched or given; none of a commit.
+    /// The SHA-256 of what was taken, the file that was fetched or given; none of a commit or an OCI
+    /// image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
     /// The commit whose tree it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The OCI image that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<Oci>,
     /// Where its hash was published. None for what was given by hand and is something else.
     pub published: Option<String>,
     /// Where it may be had.
     pub urls: Vec<String>,
     /// The image whose layer has it.
     pub image: String,
+}
+
+/// A part of an OCI image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oci {
+    /// The image, with its registry.
+    pub image: String,
+    /// The digest of its manifest or index.
+    pub digest: String,
+    /// What was taken of it.
+    pub path: PathBuf,
 }
 
 /// One volume that outlives the image.

@@ -3,10 +3,10 @@
 use super::plan::unpinned;
 use super::{Check, Layer, LockedDisk, LockedImage, LockedPlan, LockedRole};
 use crate::artifact::manifest::{
-    self, Builder, Disk, File, Manifest, Package, SCHEMA, Source, State,
+    self, Builder, Disk, File, Manifest, Oci, Package, SCHEMA, Source, State,
 };
 use crate::artifact::name::image_digest;
-use crate::definition::{Pin, Plan};
+use crate::definition::{Pin, Plan, UpstreamKind};
 use crate::digest::Digest;
 
 /// The digest of the image that `layers` make, the same in every format.
@@ -107,16 +107,31 @@ fn sources<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Source> {
         .flat_map(|image| image.sources.iter().map(move |source| (image, source)))
         .map(|(image, source)| {
             let pinned = source.unpinned().is_none();
-            let commit = match &source.upstream.pin {
-                Pin::Commit(commit) if pinned => Some(commit.to_string()),
+            let pin = pinned.then_some(&source.upstream.pin);
+            let commit = match pin {
+                Some(Pin::Commit(commit)) => Some(commit.to_string()),
+                _ => None,
+            };
+            let oci = match (pin, &source.upstream.kind) {
+                (Some(pin @ Pin::Image(_)), UpstreamKind::Oci { image, path, .. }) => {
+                    let (image, digest, path) =
+                        (image.to_string(), pin.to_string(), path.to_string());
+                    Some(Oci { image, digest, path: path.into() })
+                }
                 _ => None,
             };
             Source {
                 name: source.upstream.name.to_string(),
                 kind: source.upstream.kind.word().to_owned(),
-                path: source.upstream.kind.destination().to_string().into(),
-                sha256: source.digest().filter(|_| commit.is_none()),
+                path: source
+                    .upstream
+                    .kind
+                    .destination()
+                    .map(|into| into.to_string().into())
+                    .unwrap_or_default(),
+                sha256: source.digest().filter(|_| commit.is_none() && oci.is_none()),
                 commit,
+                oci,
                 published: source.upstream.published.clone().filter(|_| pinned),
                 urls: source.upstream.urls.clone(),
                 image: image.name.clone(),

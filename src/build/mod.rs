@@ -15,7 +15,9 @@ mod inputs;
 mod layers;
 mod machine;
 mod manifest;
+mod obtain;
 mod output;
+mod package;
 mod pending;
 mod plan;
 mod publish;
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
+pub use package::Packages;
 pub use pending::{Pending, pending};
 pub use plan::{
     Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage, PinnedSource,

@@ -43,7 +43,7 @@ impl PinnedSource {
         match (&self.supplied, &self.upstream.pin) {
             (Some(supplied), _) => Some(supplied.digest),
             (None, Pin::Sha256(digest)) => Some(*digest),
-            (None, Pin::Commit(_) | Pin::Unverified(_)) => None,
+            (None, Pin::Commit(_) | Pin::Image(_) | Pin::Unverified(_)) => None,
         }
     }
 
@@ -56,17 +56,21 @@ impl PinnedSource {
     pub fn unpinned(&self) -> Option<String> {
         let supplied = self.supplied.as_ref()?;
         let Upstream { name, pin, .. } = &self.upstream;
-        let differs = !supplied.is_commit && *pin != Pin::Sha256(supplied.digest);
+        let differs = !supplied.is_pinned && *pin != Pin::Sha256(supplied.digest);
         differs.then(|| format!("source {name}: sha256 {} was given, not {pin}", supplied.digest))
     }
 
     /// The value of this source among a layer's inputs.
     pub fn input(&self) -> String {
         let pinned = self.unpinned().is_none().then_some(&self.upstream.pin);
-        if let (UpstreamKind::Git { into }, Some(Pin::Commit(commit))) =
-            (&self.upstream.kind, pinned)
-        {
-            return format!("git {commit} {into}");
+        match (&self.upstream.kind, pinned) {
+            (UpstreamKind::Git { into }, Some(Pin::Commit(commit))) => {
+                return format!("git {commit} {into}");
+            }
+            (UpstreamKind::Oci { path, into, .. }, Some(Pin::Image(digest))) => {
+                return format!("oci {digest} {path} {into}");
+            }
+            _ => {}
         }
         let digest =
             self.digest().map_or_else(|| self.upstream.pin.to_string(), |it| it.to_string());
@@ -77,7 +81,10 @@ impl PinnedSource {
             UpstreamKind::Archive { into, strip } => {
                 format!("archive {digest} {into} strip={strip}")
             }
-            UpstreamKind::Git { into } => format!("archive {digest} {into} strip=0"),
+            UpstreamKind::Git { into } | UpstreamKind::Oci { into, .. } => {
+                format!("archive {digest} {into} strip=0")
+            }
+            UpstreamKind::Package => format!("package {digest}"),
             UpstreamKind::File { into, mode } => format!("file {digest} {into} {:o}", mode.bits()),
         }
     }
@@ -92,6 +99,8 @@ pub struct LockedImage {
     pub packages: Vec<PinnedPackage>,
     /// What its sources layer has.
     pub sources: Vec<PinnedSource>,
+    /// Those of its packages that come from no repository.
+    pub files: Vec<PinnedSource>,
     /// The accounts that it makes.
     pub users: Vec<User>,
     /// The groups that it makes.
@@ -105,6 +114,11 @@ pub struct LockedImage {
 }
 
 impl LockedImage {
+    /// Everything that it has from outside all repositories.
+    pub fn all_sources(&self) -> impl Iterator<Item = &PinnedSource> {
+        self.sources.iter().chain(&self.files)
+    }
+
     /// Where `command`, as messages show it, stands in the definition, if it does.
     pub fn place_of(&self, command: Option<&str>) -> Option<&str> {
         let position = self.commands.iter().position(|words| Some(&*words.join(" ")) == command)?;
@@ -158,7 +172,7 @@ impl LockedRole {
 
 /// What of `images` was given by hand and is not what the lock pins, each once.
 pub(super) fn unpinned<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<String> {
-    let sources = images.flat_map(|image| &image.sources);
+    let sources = images.flat_map(LockedImage::all_sources);
     let mut unpinned: Vec<String> = sources.filter_map(PinnedSource::unpinned).collect();
     unpinned.sort();
     unpinned.dedup();
@@ -239,7 +253,12 @@ impl LockedPlan {
             LockedImage {
                 name: layer.image.to_string(),
                 packages: packages.iter().map(|package| pin(package, &plan, lock)).collect(),
-                sources: layer.sources.iter().map(source).collect(),
+                sources: layer.sources.iter().filter(|it| !it.is_package()).map(source).collect(),
+                files: packages
+                    .iter()
+                    .filter_map(|package| declared(package, &plan))
+                    .map(source)
+                    .collect(),
                 users: users(layer),
                 groups: groups(layer),
                 commands: layer.runs.iter().map(|run| run.command.clone()).collect(),
@@ -282,7 +301,17 @@ fn checks(image: &Image) -> impl Iterator<Item = Check> {
     })
 }
 
+/// The source that `package` is, if it is one.
+fn declared<'a>(package: &LockedPackage, plan: &'a Plan) -> Option<&'a Upstream> {
+    let name = package.source.as_deref()?;
+    let mut sources = plan.layers.iter().flat_map(|layer| &layer.sources);
+    sources.find(|source| source.name.as_str() == name)
+}
+
 fn pin(package: &LockedPackage, plan: &Plan, lock: &Lock) -> PinnedPackage {
+    if let Some(source) = declared(package, plan) {
+        return PinnedPackage { package: package.clone(), urls: source.urls.clone() };
+    }
     let repository =
         plan.debian.repositories.iter().find(|repository| repository.name == package.repository);
     let urls =

@@ -1,23 +1,24 @@
 //! The layer of a definition's `[sources.NAME]`. It needs no sandbox: nothing of them is run.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::layers::{DOWNLOADS, no_packages, top};
+use super::layers::{no_packages, top};
 use super::plan::PinnedSource;
-use super::supply::{known_commit, lock_commit, put_commit};
 use super::{Builder, Error, Inputs, Layer, LayerKind, LayerRecord, LockedImage, LockedRole};
-use crate::definition::{CommitId, Mode, Pin, UpstreamKind};
+use crate::definition::{Mode, Pin, UpstreamKind};
 use crate::digest::Digest;
-use crate::fetch::{self, Request, Verified};
+use crate::fetch::Verified;
 use crate::layer::archive::Writer;
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::index::Merged;
-use crate::layer::source::{self, Contents, Node, NodeKind};
-use crate::progress::Step;
+use crate::layer::source::{self, Contents, Node, NodeKind, oci};
 
 /// The inputs of the sources layer of `image` on top of `below`. URLs are not among them.
 pub(super) fn inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
@@ -30,7 +31,7 @@ pub(super) fn inputs(image: &LockedImage, below: Option<&Digest>) -> Inputs {
 
 /// Refuses a role with a source that nobody has verified and nobody has given.
 pub(super) fn require_verified(role: &LockedRole) -> Result<(), Error> {
-    role.images().flat_map(|image| &image.sources).try_for_each(require)
+    role.images().flat_map(LockedImage::all_sources).try_for_each(require)
 }
 
 fn require(source: &PinnedSource) -> Result<(), Error> {
@@ -40,7 +41,7 @@ fn require(source: &PinnedSource) -> Result<(), Error> {
     }
 }
 
-fn unverified(source: &PinnedSource, how: &str) -> Error {
+pub(super) fn unverified(source: &PinnedSource, how: &str) -> Error {
     let name = &source.upstream.name;
     let message = format!("nobody has verified the source `{name}`");
     let help = format!(
@@ -70,125 +71,6 @@ impl Builder<'_> {
         })
     }
 
-    /// Gets the sources of `images`, in their order.
-    pub(super) fn fetch_sources(&self, images: &[LockedImage]) -> Result<Vec<Verified>, Error> {
-        let sources: Vec<(&PinnedSource, Digest)> = images
-            .iter()
-            .flat_map(|image| &image.sources)
-            .map(|source| Ok((source, self.digest(source)?)))
-            .collect::<Result<_, Error>>()?;
-        let request = |(source, digest): &(&PinnedSource, Digest)| Request {
-            label: format!("source {}", source.upstream.name),
-            // What was given is in the store.
-            urls: source.supplied.as_ref().map_or_else(|| source.upstream.urls.clone(), |_| vec![]),
-            digest: *digest,
-            size: None,
-        };
-        let requests: Vec<Request> = sources.iter().map(request).collect();
-        self.fetcher
-            .download(&requests, self.downloads, DOWNLOADS, self.progress)
-            .map_err(|error| self.unreachable(&sources, error))
-    }
-
-    /// The SHA-256 of what `source` is made of. The tree of a commit is brought into the store for that.
-    fn digest(&self, source: &PinnedSource) -> Result<Digest, Error> {
-        match (source.digest(), &source.upstream.pin) {
-            (Some(digest), _) => Ok(digest),
-            (None, Pin::Sha256(digest)) => Ok(*digest),
-            (None, Pin::Commit(commit)) => self.commit(source, commit),
-            (None, Pin::Unverified(how)) => Err(unverified(source, how)),
-        }
-    }
-
-    /// The archive of the tree of `commit`, from the store or from the first URL that has it.
-    fn commit(&self, source: &PinnedSource, commit: &CommitId) -> Result<Digest, Error> {
-        if let Some(digest) = known_commit(self.downloads, commit) {
-            return Ok(digest);
-        }
-        let _lock = lock_commit(self.downloads, commit)?;
-        if let Some(digest) = known_commit(self.downloads, commit) {
-            return Ok(digest);
-        }
-        let label = format!("fetch source {}", source.upstream.name);
-        let step = Step::start(self.progress, label, None);
-        let mut tried = Vec::new();
-        for url in &source.upstream.urls {
-            if !self.fetcher.online() && url.starts_with("http") {
-                tried.push(format!("{url}: {}", fetch::Failure::Offline));
-                continue;
-            }
-            let scratch = self.downloads.work_dir()?;
-            let repository = scratch.path().join("repository");
-            match source::git::fetch(&repository, url, commit) {
-                Err(reason) => tried.push(format!("{url}: {reason}")),
-                Ok(()) => {
-                    let digest = put_commit(self.downloads, &repository, commit)?
-                        .map_err(|error| unusable(source, &error))?;
-                    step.finish("");
-                    return Ok(digest);
-                }
-            }
-        }
-        Err(self.out_of_reach(source, &format!("commit {commit}"), &tried, &[]))
-    }
-
-    /// The error that some of `sources` cannot be had, with every URL that was tried.
-    fn unreachable(&self, sources: &[(&PinnedSource, Digest)], error: fetch::Error) -> Error {
-        let failed: Vec<(&str, Vec<String>)> = match &error {
-            fetch::Error::Download { failed, .. } => failed
-                .iter()
-                .map(|file| {
-                    let tried = file.attempts.iter();
-                    let lines = tried.map(|tried| format!("{}: {}", tried.url, tried.failure));
-                    (file.label.as_str(), lines.collect())
-                })
-                .collect(),
-            fetch::Error::Offline { missing } => {
-                missing.iter().map(|file| (file.label.as_str(), Vec::new())).collect()
-            }
-            _ => return error.into(),
-        };
-        let called = |label: &str| {
-            let name = label.strip_prefix("source ")?;
-            sources.iter().find(|(source, _)| source.upstream.name.as_str() == name)
-        };
-        let mut failed =
-            failed.into_iter().filter_map(|(label, tried)| Some((called(label)?, tried)));
-        let Some(((source, digest), mut tried)) = failed.next() else { return error.into() };
-        if tried.is_empty() {
-            let offline = |url: &String| format!("{url}: {}", fetch::Failure::Offline);
-            tried = source.upstream.urls.iter().map(offline).collect();
-        }
-        let more: Vec<String> =
-            failed.map(|((source, _), _)| format!("`{}`", source.upstream.name)).collect();
-        self.out_of_reach(source, &format!("sha256 {digest}"), &tried, &more)
-    }
-
-    /// The error that no URL has `source`, with what each said; nor can `more` be had.
-    fn out_of_reach(
-        &self,
-        source: &PinnedSource,
-        pin: &str,
-        tried: &[String],
-        more: &[String],
-    ) -> Error {
-        let name = &source.upstream.name;
-        let lines: String = tried.iter().map(|line| format!("\n  {line}")).collect();
-        let mut message = format!("cannot fetch the source `{name}`, {pin}:{lines}");
-        if !more.is_empty() {
-            message.push_str(&format!("\nnor can {} be fetched", more.join(", ")));
-        }
-        let site = self.site.as_ref().map(|site| format!(" --site {site}")).unwrap_or_default();
-        let help = format!(
-            "what was fetched once stays in the store; for the rest there are two ways on:\n- name \
-             another URL that has it, a mirror or file:///…, in `urls` of {}, and run `imgbuild \
-             lock`\n- get it yourself by whatever way and give it: imgbuild build {}{site} --source \
-             {name}=PATH",
-            source.upstream.place, self.role,
-        );
-        Error::source(source, message, help)
-    }
-
     fn unpack(
         &self,
         image: &LockedImage,
@@ -211,21 +93,7 @@ impl Builder<'_> {
             placing.place(source, &contents, bytes.len())?;
             bytes.push(contents.bytes);
         }
-        let mut writer = Writer::new(self.store.writer()?);
-        for One { entry, content, .. } in placing.placed.values() {
-            match content {
-                Some((number, offset, size)) => {
-                    let mut file = &bytes[*number];
-                    file.seek(SeekFrom::Start(*offset)).map_err(|source| {
-                        let path = scratch.path().to_owned();
-                        Error::Io { action: "read in", path, source }
-                    })?;
-                    writer.append(entry, &mut file.take(*size))?;
-                }
-                None => writer.append(entry, &mut io::empty())?,
-            }
-        }
-        let mut blob = writer.finish()?;
+        let mut blob = write(&placing.placed, &bytes, scratch.path(), self.store.writer()?)?;
         blob.flush().map_err(crate::layer::archive::Error::Write)?;
         let blob = blob.commit()?;
         Ok(LayerRecord {
@@ -237,6 +105,30 @@ impl Builder<'_> {
             seconds: started.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// Writes the layer of `placed`, whose bytes are in the files `bytes` of the directory `scratch`.
+fn write<W: Write>(
+    placed: &Placed<'_>,
+    bytes: &[File],
+    scratch: &Path,
+    output: W,
+) -> Result<W, Error> {
+    let mut writer = Writer::new(output);
+    for One { entry, content, .. } in placed.values() {
+        match content {
+            Some((number, offset, size)) => {
+                let mut file = &bytes[*number];
+                file.seek(SeekFrom::Start(*offset)).map_err(|source| {
+                    let path = scratch.to_owned();
+                    Error::Io { action: "read in", path, source }
+                })?;
+                writer.append(entry, &mut file.take(*size))?;
+            }
+            None => writer.append(entry, &mut io::empty())?,
+        }
+    }
+    Ok(writer.finish()?)
 }
 
 /// What is in a source, once it is in the store.
@@ -253,14 +145,17 @@ fn contents(source: &PinnedSource, file: &Verified, scratch: &Path) -> Result<Co
         }
         // What was given as a directory is what the archive would have been unpacked to.
         UpstreamKind::Archive { .. } if source.is_directory() => 0,
-        UpstreamKind::Git { .. } => 0,
+        UpstreamKind::Oci { .. } if source.unpinned().is_none() => {
+            return oci::unpack(file.path(), scratch).map_err(|error| unusable(source, &error));
+        }
+        UpstreamKind::Git { .. } | UpstreamKind::Oci { .. } | UpstreamKind::Package => 0,
         UpstreamKind::Archive { strip, .. } => *strip,
     };
     source::unpack(file.path(), strip, scratch).map_err(|error| unusable(source, &error))
 }
 
 /// The error that what was got for `source` is nothing that an image may have.
-fn unusable(source: &PinnedSource, error: &source::Error) -> Error {
+pub(super) fn unusable(source: &PinnedSource, error: &source::Error) -> Error {
     let first: &dyn std::error::Error = error;
     let causes = std::iter::successors(Some(first), |error| error.source());
     let chain: Vec<String> = causes.map(ToString::to_string).collect();
@@ -296,8 +191,10 @@ impl<'a> Placing<'a> {
         contents: &Contents,
         number: usize,
     ) -> Result<(), Error> {
-        let into = source.upstream.kind.destination().relative();
-        let is_directory = !matches!(source.upstream.kind, UpstreamKind::File { .. });
+        // A package has none, and is in no such layer.
+        let Some(into) = source.upstream.kind.destination() else { return Ok(()) };
+        let into = into.relative();
+        let is_directory = !contents.nodes.contains_key(Path::new(""));
         let mut parents: Vec<&Path> = into.ancestors().skip(usize::from(!is_directory)).collect();
         parents.pop();
         for directory in parents.into_iter().rev() {

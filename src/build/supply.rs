@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::LockedRole;
+use super::{LockedRole, PinnedPackage};
 use crate::definition::{CommitId, Pin, Project, Upstream, UpstreamKind, did_you_mean};
 use crate::digest::{Digest, Hasher};
+use crate::layer::source::oci::{self, Layout};
 use crate::layer::source::{self, git};
 use crate::store::{self, KeyKind, KeyLock, Store};
 
@@ -18,8 +20,11 @@ pub struct Supplied {
     pub digest: Digest,
     /// Whether it was a directory.
     pub is_directory: bool,
-    /// Whether it is the tree of the very commit that the definition pins.
-    pub is_commit: bool,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Whether it is the tree of the very commit, or a part of the very OCI image, that the definition
+    /// pins.
+    pub is_pinned: bool,
 }
 
 /// Why something given cannot be taken.
@@ -61,6 +66,20 @@ pub enum Error {
         name: String,
         /// The commit.
         commit: String,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// An OCI layout without the image.
+    #[error("{} has no image {digest}, which the source `{name}` is a part of", path.display())]
+    #[diagnostic(help(
+        "bring the whole image there, for example with `skopeo copy --all docker://IMAGE@DIGEST \
+         oci:DIRECTORY`"
+    ))]
+    Image {
+        /// The name.
+        name: String,
+        /// The digest.
+        digest: String,
         /// What was given.
         path: PathBuf,
     },
@@ -122,9 +141,22 @@ impl Supplies {
     /// Has `role` built with what was given. What has the bytes that the definition pins
     /// simply counts as fetched.
     pub fn give(&self, role: &mut LockedRole) {
-        for source in role.images_mut().flat_map(|image| &mut image.sources) {
-            source.supplied = self.0.get(source.upstream.name.as_str()).cloned();
+        for image in role.images_mut() {
+            for source in image.sources.iter_mut().chain(&mut image.files) {
+                source.supplied = self.get(source.upstream.name.as_str()).cloned();
+            }
+            for PinnedPackage { package, .. } in &mut image.packages {
+                let given = package.source.as_ref().and_then(|name| self.get(name));
+                if let Some(Supplied { digest, size, .. }) = given {
+                    (package.sha256, package.size) = (*digest, *size);
+                }
+            }
         }
+    }
+
+    /// What was given for the source `name`.
+    pub fn get(&self, name: &str) -> Option<&Supplied> {
+        self.0.get(name)
     }
 }
 
@@ -149,16 +181,29 @@ fn take(upstream: &Upstream, path: &Path, store: &Store) -> Result<Supplied, Err
     if let Pin::Commit(commit) = &upstream.pin {
         if git::has_commit(path, commit) {
             let digest = put_commit(store, path, commit)?.map_err(pack)?;
-            return Ok(Supplied { digest, is_directory: false, is_commit: true });
+            return Ok(Supplied { digest, size: 0, is_directory: false, is_pinned: true });
         }
         if path.join(".git").exists() || path.join("objects").exists() {
             let (name, commit) = (name(), commit.to_string());
             return Err(Error::Commit { name, commit, path: path.to_owned() });
         }
     }
+    if let (Pin::Image(digest), UpstreamKind::Oci { path: inside, .. }) =
+        (&upstream.pin, &upstream.kind)
+        && let Some(layout) = Layout::open(path).map_err(pack)?
+    {
+        let part = ImagePart { digest, path: inside.relative() };
+        let absent = || Error::Image {
+            name: name(),
+            digest: upstream.pin.to_string(),
+            path: path.to_owned(),
+        };
+        let digest = part.take(&layout, store)?.ok_or_else(absent)?.map_err(pack)?;
+        return Ok(Supplied { digest, size: 0, is_directory: false, is_pinned: true });
+    }
     let mut writer = store.writer()?;
     if metadata.is_dir() {
-        if matches!(upstream.kind, UpstreamKind::File { .. }) {
+        if matches!(upstream.kind, UpstreamKind::File { .. } | UpstreamKind::Package) {
             return Err(Error::Directory { name: name(), path: path.to_owned() });
         }
         source::pack(path, &mut writer).map_err(pack)?;
@@ -167,8 +212,9 @@ fn take(upstream: &Upstream, path: &Path, store: &Store) -> Result<Supplied, Err
         let mut file = File::open(path).map_err(failed)?;
         io::copy(&mut file, &mut writer).map_err(failed)?;
     }
-    let (digest, is_directory) = (writer.commit()?.digest(), metadata.is_dir());
-    Ok(Supplied { digest, is_directory, is_commit: false })
+    let blob = writer.commit()?;
+    let (digest, size, is_directory) = (blob.digest(), blob.size(), metadata.is_dir());
+    Ok(Supplied { digest, size, is_directory, is_pinned: false })
 }
 
 /// What the trees of commits became in the store, by the commit.
@@ -209,4 +255,76 @@ pub(super) fn put_commit(
     let digest = writer.commit()?.digest();
     store.put_key(GIT, &commit_key(commit), &digest)?;
     Ok(Ok(digest))
+}
+
+/// What parts of OCI images became in the store.
+const OCI: KeyKind = KeyKind::new("oci");
+
+/// Part of the key: raise it when a part of an image becomes other bytes.
+const OCI_VERSION: &str = "imgbuild oci 1";
+
+/// A file or directory of an OCI image.
+pub(super) struct ImagePart<'a> {
+    /// The digest of its manifest or index.
+    pub digest: &'a Digest,
+    /// The path in it, without `/` at the beginning.
+    pub path: &'a Path,
+}
+
+impl ImagePart<'_> {
+    fn key(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.field(OCI_VERSION);
+        hasher.field(self.digest.to_string());
+        hasher.field(self.path.as_os_str().as_bytes());
+        hasher.finish()
+    }
+
+    /// The archive of it, if it is in `store`.
+    pub fn known(&self, store: &Store) -> Option<Digest> {
+        let digest = store.get_key(OCI, &self.key())?;
+        store.blob(&digest).map(|blob| blob.digest())
+    }
+
+    /// Keeps others from getting it at the same time.
+    pub fn lock(&self, store: &Store) -> Result<KeyLock, store::Error> {
+        store.lock_key(OCI, &self.key())
+    }
+
+    /// Puts it into `store`, as an archive. `layers` are the verified layers of the image, the lowest first.
+    /// The inner error is one of the image.
+    pub fn put(
+        &self,
+        store: &Store,
+        layers: &[PathBuf],
+    ) -> Result<Result<Digest, source::Error>, store::Error> {
+        let (mut writer, scratch) = (store.writer()?, store.work_dir()?);
+        if let Err(error) = oci::pack(layers, self.path, scratch.path(), &mut writer) {
+            return Ok(Err(error));
+        }
+        let digest = writer.commit()?.digest();
+        store.put_key(OCI, &self.key(), &digest)?;
+        Ok(Ok(digest))
+    }
+
+    /// Puts it into `store`, from an OCI layout. None: the layout has not the image.
+    fn take(
+        &self,
+        layout: &Layout,
+        store: &Store,
+    ) -> Result<Option<Result<Digest, source::Error>>, store::Error> {
+        if !layout.has(self.digest) {
+            return Ok(None);
+        }
+        let scratch = store.work_dir()?;
+        let get = |wanted: &[oci::Wanted]| {
+            wanted.iter().map(|blob| layout.copy(blob, scratch.path())).collect()
+        };
+        match oci::layers(self.digest, get) {
+            Ok(layers) => self.put(store, &layers).map(Some),
+            Err(oci::LayersError::Blob(error) | oci::LayersError::Image(error)) => {
+                Ok(Some(Err(error)))
+            }
+        }
+    }
 }

@@ -163,6 +163,27 @@ impl Context {
         Ok(Supplies::read(project, store, &given)?)
     }
 
+    /// As [`Context::supplies`], for what a lock can need: packages.
+    pub(super) fn supplied_packages(
+        &self,
+        project: &Project,
+        store: &Store,
+        given: &[Given],
+    ) -> Result<Supplies> {
+        let others = project
+            .images()
+            .flat_map(|image| image.sources.values())
+            .filter(|source| !source.is_package());
+        let names: Vec<&str> = others.map(|source| source.name.as_str()).collect();
+        if let Some(Given { name, .. }) = given.iter().find(|it| names.contains(&it.name.as_str()))
+        {
+            let message =
+                format!("the source `{name}` is no package, and a lock needs no bytes of others");
+            return Err(miette::miette!(help = "give it to `imgbuild build`", "{message}"));
+        }
+        self.supplies(project, store, given)
+    }
+
     /// Says something to a person.
     pub(super) fn say(&self, text: impl AsRef<str>) {
         if !self.options.quiet {

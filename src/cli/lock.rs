@@ -6,10 +6,12 @@ use std::time::SystemTime;
 
 use miette::Result;
 
-use super::context::{Context, shown};
+use super::context::{Context, Given, shown};
+use crate::build::Packages;
 use crate::definition::Project;
 use crate::lock::{
-    Change, Error, LeftOut, Lock, Update, Wishes, difference, needed_by, resolve, wishes,
+    Change, Error, LeftOut, Lock, PackageFiles, Update, Wishes, difference, needed_by, resolve,
+    wishes,
 };
 use crate::progress::Step;
 
@@ -24,6 +26,9 @@ pub(super) struct Arguments {
     /// Show what would change and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Take this file for a source that is a package; it must be the pinned one
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    sources: Vec<Given>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode> {
@@ -44,7 +49,21 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode> {
     let step = Step::start(context.progress(), "resolve packages", None);
     let fetcher = context.fetcher();
     let now = SystemTime::now();
-    let mut resolution = resolve(&wishes, &fetcher, previous.as_ref(), &update, now)?;
+    // Only packages that are sources take a store.
+    let needs_store = wishes.iter().any(|wishes| !wishes.files.is_empty());
+    let store = (needs_store || !arguments.sources.is_empty()).then(|| context.store());
+    let store = store.transpose()?;
+    let given = |store| context.supplied_packages(&project, store, &arguments.sources);
+    let supplies = store.as_ref().map(given).transpose()?.unwrap_or_default();
+    let progress = context.progress();
+    let packages = store.as_ref().map(|store| Packages {
+        store,
+        fetcher: &fetcher,
+        supplies: &supplies,
+        progress,
+    });
+    let files = packages.as_ref().map(|packages| packages as &dyn PackageFiles);
+    let mut resolution = resolve(&wishes, &fetcher, files, previous.as_ref(), &update, now)?;
     asked.refuse_losses(&mut resolution.left_out)?;
     let lock = &resolution.lock;
     let packages: usize = lock.images.values().map(|image| image.packages.len()).sum();

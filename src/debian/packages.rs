@@ -34,11 +34,20 @@ impl PackageId {
     }
 }
 
+/// Where a package comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The repository with the number given to [`Universe::add`].
+    Repository(usize),
+    /// A file of its own, see [`Universe::add_file`].
+    Source,
+}
+
 /// One version of one package, as a repository offers it.
 #[derive(Clone, Debug)]
 pub struct Package<'a> {
-    /// Its repository: the number given to [`Universe::add`].
-    pub repository: usize,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Its name.
     pub name: &'a str,
     /// Its version, which is valid.
@@ -47,7 +56,7 @@ pub struct Package<'a> {
     pub architecture: &'a str,
     /// Whether the system is broken without it (`Essential: yes`).
     pub essential: bool,
-    /// Where its file is, relative to the repository's URL.
+    /// Where its file is, relative to the repository's URL; or the name of its source.
     pub path: &'a str,
     /// The size of its file in bytes.
     pub size: u64,
@@ -139,13 +148,23 @@ impl<'a> Universe<'a> {
         let is_allowed =
             |name: &str| allowed.is_empty() || allowed.iter().any(|pattern| matches(pattern, name));
         for paragraph in control::paragraphs(text) {
-            let package = entry::parse(paragraph, repository)?;
+            let package = entry::parse(paragraph, Origin::Repository(repository))?;
             let is_usable = package.architecture == architecture || package.architecture == "all";
             if is_usable && is_allowed(package.name) {
                 self.insert(package);
             }
         }
         Ok(())
+    }
+
+    /// Adds the package that `text` describes: the control file of a .deb with the fields that an
+    /// index adds to it, `Filename` being the name of its source.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Universe::add`]; also if there is more than one paragraph.
+    pub fn add_file(&mut self, text: &'a str) -> Result<PackageId, Error> {
+        Ok(self.insert(entry::parse(text, Origin::Source)?))
     }
 
     /// Adds a package, unless its very version is there.
@@ -183,7 +202,7 @@ impl<'a> Universe<'a> {
     /// what the newest offered version of the package provides, and asks for nothing. Returns
     /// the offered package if its file is the very same.
     pub fn add_departed(&mut self, package: Departed<'a>) -> PackageId {
-        let Departed { name, version, architecture, repository, path, size, sha256 } = package;
+        let Departed { name, version, architecture, origin, path, size, sha256 } = package;
         let same_version =
             self.versions(name).iter().copied().find(|&id| self.package(id).version == version);
         if let Some(id) = same_version.filter(|&id| self.package(id).sha256 == sha256) {
@@ -194,7 +213,7 @@ impl<'a> Universe<'a> {
         });
         let like = newest.map(|id| self.package(id));
         let departed = Package {
-            repository,
+            origin,
             name,
             version,
             architecture,
@@ -300,7 +319,7 @@ pub struct Departed<'a> {
     pub name: &'a str,
     pub version: &'a str,
     pub architecture: &'a str,
-    pub repository: usize,
+    pub origin: Origin,
     pub path: &'a str,
     pub size: u64,
     pub sha256: Digest,

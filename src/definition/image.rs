@@ -344,7 +344,7 @@ fn check(item: &Item) -> Result<Check> {
 
 fn health(item: &Item) -> Result<Health> {
     let table: Table<'_> = item.table(&["live", "ready"])?;
-    Ok(Health { live: table.optional("live", argv)?, ready: table.optional("ready", argv)? })
+    Ok(Health { live: table.optional("live", hook)?, ready: table.optional("ready", hook)? })
 }
 
 fn boot(item: &Item) -> Result<Boot> {
@@ -361,6 +361,15 @@ fn machine(item: &Item) -> Result<Machine> {
 
 /// A program and its arguments. There is no shell, so none of them means anything special; a NUL
 /// cannot be passed to execve(2).
+/// A program and its arguments that guests keep in a file, a line for each.
+pub(super) fn hook(item: &Item) -> Result<Vec<String>> {
+    item.each(|word| match word.string()? {
+        text if text.contains('\n') => Err(word.unexpected("text on one line")),
+        _ => Ok(()),
+    })?;
+    argv(item)
+}
+
 pub(super) fn argv(item: &Item) -> Result<Vec<String>> {
     let words = item.each(|word| match word.string()? {
         text if text.contains('\0') => Err(word.unexpected("text without a NUL")),

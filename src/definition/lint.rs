@@ -140,7 +140,9 @@ fn unknown_images(project: &Project, image: &Image, findings: &mut Vec<Finding>)
 
 fn unverified_source(source: &Upstream, findings: &mut Vec<Finding>) {
     let Pin::Unverified(how) = &source.pin else { return };
-    let message = format!("nobody has verified the source `{}`: `build` refuses it", source.name);
+    let refuses =
+        if source.is_package() { "`lock` and `build` refuse it" } else { "`build` refuses it" };
+    let message = format!("nobody has verified the source `{}`: {refuses}", source.name);
     let help = format!("{how}; then replace `unverified` by `sha256` and `published`");
     findings.push(Finding::new("unverified-source", message, &source.place, &help));
 }

@@ -10,10 +10,12 @@
 //! depth and in values whose type another file declares, is shown underlined where it stands.
 
 mod account;
+mod container;
 mod debian;
 mod document;
 mod endpoint;
 mod error;
+mod hosting;
 mod image;
 pub mod lint;
 mod name;
@@ -32,9 +34,14 @@ mod upstream;
 mod value;
 
 pub use account::{Accounts, Group, User};
+pub use container::ContainerImage;
 pub use debian::{Debian, Keyring, Repository};
 pub use endpoint::{Clients, Connection, Endpoint, PortSource, Protocol};
 pub use error::{Error, Located, Problem, Result};
+pub use hosting::{
+    ApiUrl, BridgeName, Fingerprint, GuestKind, GuestShape, Hosting, PoolName, StorageName, Trust,
+    VolumeShape,
+};
 pub use image::{Boot, Check, FileRule, Health, Image, Machine, Packages, Relation, Run, Secret};
 pub use name::{
     AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InterfaceAddress,

@@ -24,17 +24,17 @@ macro_rules! text {
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = InvalidText;
 
-            fn from_str(text: &str) -> Result<Self, InvalidText> {
+            fn from_str(text: &str) -> std::result::Result<Self, InvalidText> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(text) { Ok(Self(text.to_owned())) } else { Err(InvalidText($expected)) }
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 formatter.pad(&self.0)
             }
         }
@@ -46,6 +46,7 @@ macro_rules! text {
         }
     };
 }
+pub(super) use text;
 
 text! {
     /// The name of an image: part of artifact names, directories and host names.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::document::{Entries, Item, parse};
 use super::error::{Problem, Result};
+use super::hosting::{GuestShape, Hosting};
 use super::image::Image;
 use super::name::{Hostname, ImageName, InterfaceAddress, Network, SiteName};
 use super::place::{Place, read_text};
@@ -29,6 +30,10 @@ pub struct Overlay {
     pub(super) names: Vec<PublicName>,
     /// The networks of those who look after it, if it says so.
     pub(super) operators: Option<Vec<Network>>,
+    /// Where its guests live, if it says so.
+    pub(super) hosting: Option<Hosting>,
+    /// What guests of a role are, and where their names stand.
+    pub(super) guests: BTreeMap<ImageName, (GuestShape, Place)>,
     /// The beginning of the file, for messages about the overlay as a whole.
     pub place: Place,
 }
@@ -72,7 +77,16 @@ impl Overlay {
         let path = Path::new("overlays").join(name.as_str()).join("overlay.toml");
         let source = read_text(root, &path)?;
         let file = parse(&source)?;
-        let table = file.table(&["summary", "extends", "images", "nodes", "names", "operators"])?;
+        let table = file.table(&[
+            "summary",
+            "extends",
+            "images",
+            "nodes",
+            "names",
+            "operators",
+            "proxmox",
+            "guests",
+        ])?;
         Ok(Self {
             name,
             summary: table.require("summary")?.line()?,
@@ -82,6 +96,9 @@ impl Overlay {
             nodes: table.list("nodes", DeclaredNode::read)?,
             names: table.map("names", public_name)?.into_values().collect(),
             operators: table.optional("operators", operators)?,
+            hosting: table.optional("proxmox", Hosting::read)?,
+            guests: table
+                .map("guests", |_, place, item| Ok((GuestShape::read(item)?, place.clone())))?,
             place: file.place.clone(),
         })
     }

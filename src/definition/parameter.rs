@@ -14,8 +14,8 @@ use super::suggest::did_you_mean;
 /// Names that parameters cannot have, since templates already know them: those that are always in
 /// sight, the helpers, and the words of the template language.
 #[rustfmt::skip]
-pub const RESERVED_NAMES: [&str; 29] = [
-    "endpoints", "image", "peers", "secrets", "site", "volumes",
+pub const RESERVED_NAMES: [&str; 31] = [
+    "endpoints", "health", "image", "peers", "secrets", "site", "swap", "volumes",
     "and", "each", "eq", "gt", "gte", "if", "join", "json", "len", "lookup", "lt", "lte", "ne",
     "not", "or", "unless", "with",
     "as", "else", "false", "null", "this", "true",

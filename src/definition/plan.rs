@@ -13,6 +13,7 @@ use super::project::{Project, known};
 use super::site::{OpenEndpoint, Site, open};
 use super::stack::{Setting, declaration};
 use super::state::State;
+use super::swap::Swap;
 use super::upstream::Upstream;
 
 /// Everything that decides what a role becomes, before packages are resolved.
@@ -40,6 +41,8 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// The health commands; those of a later definition replace those of an earlier one.
     pub health: Health,
+    /// How its nodes are replaced, if it says so.
+    pub swap: Option<Swap>,
     /// The endpoints of the stack, by name, and who may connect to them.
     pub endpoints: Vec<OpenEndpoint>,
 }
@@ -154,6 +157,7 @@ impl Project {
             states: stack.iter().flat_map(|image| image.states.clone()).collect(),
             checks: stack.iter().flat_map(|image| image.checks.clone()).collect(),
             health: health(stack),
+            swap: stack.iter().rev().find_map(|image| image.swap.clone()),
         })
     }
 

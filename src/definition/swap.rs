@@ -2,7 +2,7 @@
 
 use super::document::Item;
 use super::error::{Problem, Result};
-use super::image::argv;
+use super::image::hook;
 use super::name::ImageName;
 use super::place::Place;
 
@@ -32,6 +32,8 @@ pub struct Swap {
     pub drain: Option<Vec<String>>,
     /// The program, with its arguments, that succeeds once nothing is left to wait for.
     pub drained: Option<Vec<String>>,
+    /// How long draining may take, in seconds.
+    pub patience: u32,
     /// Where the table stands.
     pub place: Place,
 }
@@ -68,14 +70,22 @@ impl Cluster {
 }
 
 impl Swap {
+    /// How long draining may take where nothing is said, in seconds.
+    const PATIENCE: u32 = 60;
+
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["order", "drain", "drained"])?;
+        let table = item.table(&["order", "drain", "drained", "patience"])?;
         let swap = Self {
             order: table
                 .require("order")?
                 .integer_in(0..=9999, "a number from 0 to 9999 (the lowest is replaced first)")?,
-            drain: table.optional("drain", argv)?,
-            drained: table.optional("drained", argv)?,
+            drain: table.optional("drain", hook)?,
+            drained: table.optional("drained", hook)?,
+            patience: table
+                .optional("patience", |item| {
+                    item.integer_in(1..=86_400, "a number of seconds from 1 to 86400")
+                })?
+                .unwrap_or(Self::PATIENCE),
             place: item.place.clone(),
         };
         if let (Some(item), None) = (table.get("drained"), &swap.drain) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::container::ContainerImage;
 use super::document::{Item, Table};
 use super::error::{Problem, Result};
 use super::image::Image;
@@ -51,6 +52,17 @@ pub enum UpstreamKind {
         /// Its permissions.
         mode: Mode,
     },
+    /// A file or a directory of an OCI image.
+    Oci {
+        /// The image, as the definition names it.
+        image: ContainerImage,
+        /// What of it.
+        path: AbsolutePath,
+        /// The file or directory that it becomes.
+        into: AbsolutePath,
+    },
+    /// A Debian package, which is installed like those of repositories.
+    Package,
 }
 
 impl UpstreamKind {
@@ -60,13 +72,19 @@ impl UpstreamKind {
             Self::Archive { .. } => "archive",
             Self::Git { .. } => "git",
             Self::File { .. } => "file",
+            Self::Oci { .. } => "oci",
+            Self::Package => "package",
         }
     }
 
-    /// Where in the image it goes.
-    pub fn destination(&self) -> &AbsolutePath {
+    /// Where in the image it goes. A package says that itself.
+    pub fn destination(&self) -> Option<&AbsolutePath> {
         match self {
-            Self::Archive { into, .. } | Self::Git { into } | Self::File { into, .. } => into,
+            Self::Archive { into, .. }
+            | Self::Git { into }
+            | Self::File { into, .. }
+            | Self::Oci { into, .. } => Some(into),
+            Self::Package => None,
         }
     }
 }
@@ -78,6 +96,8 @@ pub enum Pin {
     Sha256(Digest),
     /// By the commit that they are in.
     Commit(CommitId),
+    /// By the SHA-256 of the manifest or index of the OCI image that they are in.
+    Image(Digest),
     /// Not yet: nobody could verify them. How to do that, in one line.
     Unverified(String),
 }
@@ -87,24 +107,28 @@ impl fmt::Display for Pin {
         match self {
             Self::Sha256(digest) => digest.fmt(formatter),
             Self::Commit(commit) => commit.fmt(formatter),
+            Self::Image(digest) => write!(formatter, "sha256:{digest}"),
             Self::Unverified(_) => formatter.write_str("unverified"),
         }
     }
 }
 
 /// Keys of every type of source.
-const COMMON: [&str; 5] = ["type", "urls", "published", "doc", "into"];
+const COMMON: [&str; 3] = ["type", "published", "doc"];
 
 impl Upstream {
     /// Reads `[sources.NAME]`.
     pub(super) fn read(name: &SourceName, place: &Place, item: &Item) -> Result<Self> {
-        const TYPES: &str = "one of `archive`, `file`, `git`";
-        let all = [&COMMON[..], &["sha256", "unverified", "commit", "strip", "mode"]].concat();
+        const TYPES: &str = "one of `archive`, `file`, `git`, `oci`, `package`";
+        let more = ["sha256", "unverified", "commit", "strip", "mode", "image", "digest", "path"];
+        let all = [&COMMON[..], &["urls", "into"], &more].concat();
         let kind = item.table(&all)?.require("type")?;
         let own: &[&str] = match kind.string()? {
-            "archive" => &["sha256", "unverified", "strip"],
-            "file" => &["sha256", "unverified", "mode"],
-            "git" => &["commit"],
+            "archive" => &["urls", "into", "sha256", "unverified", "strip"],
+            "file" => &["urls", "into", "sha256", "unverified", "mode"],
+            "git" => &["urls", "into", "commit"],
+            "oci" => &["image", "digest", "path", "into"],
+            "package" => &["urls", "sha256", "unverified"],
             _ => return Err(kind.unexpected(TYPES)),
         };
         let table = item.table(&[&COMMON[..], own].concat())?;
@@ -115,28 +139,52 @@ impl Upstream {
                 strip: table.optional("strip", strip)?.unwrap_or(0),
             },
             "git" => UpstreamKind::Git { into: into()? },
+            "oci" => UpstreamKind::Oci {
+                image: table.require("image")?.parse()?,
+                path: table.require("path")?.parse()?,
+                into: into()?,
+            },
+            "package" => UpstreamKind::Package,
             _ => UpstreamKind::File {
                 into: into()?,
                 mode: table.optional("mode", file_mode)?.unwrap_or(Mode::PLAIN),
             },
         };
+        let published = || table.optional("published", Item::line);
         let (pin, published) = match &upstream {
-            UpstreamKind::Git { .. } => (
-                Pin::Commit(table.require("commit")?.parse()?),
-                table.optional("published", Item::line)?,
-            ),
+            UpstreamKind::Git { .. } => {
+                (Pin::Commit(table.require("commit")?.parse()?), published()?)
+            }
+            UpstreamKind::Oci { .. } => {
+                (Pin::Image(image_digest(table.require("digest")?)?), published()?)
+            }
             _ => pin(place, &table)?,
+        };
+        let urls = match &upstream {
+            UpstreamKind::Oci { image, .. } => vec![image.url()],
+            _ => urls(table.require("urls")?)?,
         };
         Ok(Self {
             name: name.clone(),
             kind: upstream,
-            urls: urls(table.require("urls")?)?,
+            urls,
             pin,
             published,
             doc: table.optional("doc", Item::line)?,
             place: place.clone(),
         })
     }
+
+    /// Whether it is a package, which takes part in the resolution.
+    pub fn is_package(&self) -> bool {
+        self.kind == UpstreamKind::Package
+    }
+}
+
+/// The digest of a manifest or of an index (OCI image specification, descriptor.md, "Digests").
+fn image_digest(item: &Item) -> Result<Digest> {
+    let digest = item.string()?.strip_prefix("sha256:").and_then(|digits| digits.parse().ok());
+    digest.ok_or_else(|| item.unexpected("a digest (`sha256:` and 64 hexadecimal digits)"))
 }
 
 /// Exactly one of `sha256` and `unverified`; a hash comes with where it was published.
@@ -238,7 +286,8 @@ fn target(item: &Item) -> Result<AbsolutePath> {
 pub(super) fn check_targets(stack: &[&Image]) -> Result<()> {
     let sources = stack.last().into_iter().flat_map(|image| image.sources.values());
     for source in sources {
-        let into = source.kind.destination().relative();
+        let Some(into) = source.kind.destination() else { continue };
+        let into = into.relative();
         let hides = |state: &&State| into.starts_with(state.path.relative());
         if let Some(state) = stack.iter().flat_map(|image| &image.states).find(hides) {
             let message = format!(

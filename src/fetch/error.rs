@@ -132,6 +132,9 @@ pub enum Failure {
         /// How long the server asks to be left alone (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
+    /// A registry of images wants a token, and there is none for anybody.
+    #[error("the registry gives nothing without a token, and no token: {0}")]
+    Token(String),
     /// The whole file is not what was locked.
     #[error("wrong sha256: got {got}, expected {expected}")]
     WrongHash {

@@ -10,6 +10,7 @@
 
 mod agent;
 mod error;
+mod registry;
 mod retry;
 mod source;
 mod transfer;
@@ -21,6 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rayon::prelude::*;
+
+pub use registry::MOST_MANIFEST;
 
 pub use error::{Attempt, Error, FailedDownload, Failure, Missing};
 
@@ -125,12 +128,14 @@ pub struct Fetcher {
     network: Network,
     policy: Policy,
     hosts: Hosts,
+    tokens: registry::Tokens,
 }
 
 impl Fetcher {
     /// A fetcher that keeps to `policy`.
     pub fn new(network: Network, policy: Policy) -> Self {
-        Self { agent: agent::agent(&policy), network, policy, hosts: Hosts::default() }
+        let (hosts, tokens) = (Hosts::default(), registry::Tokens::default());
+        Self { agent: agent::agent(&policy), network, policy, hosts, tokens }
     }
 
     pub(crate) fn online(&self) -> bool {

@@ -11,7 +11,7 @@ use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 
 use super::error::Failure;
-use super::{Fetcher, Policy};
+use super::{Fetcher, Policy, registry};
 
 /// The part of a file that is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +45,24 @@ pub(super) fn open(fetcher: &Fetcher, url: &str, wanted: Wanted) -> Result<Opene
     if !fetcher.online() {
         return Err(Failure::Offline);
     }
+    let mut response = ask(fetcher, url, wanted, fetcher.tokens.get(url))?;
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(token) = fetcher.tokens.ask(&fetcher.agent, url, response.headers())
+    {
+        response = ask(fetcher, url, wanted, Some(token?))?;
+    }
+    let mut opened = read_answer(response, wanted.offset)?;
+    opened.reader = Box::new(Paced::new(opened.reader, &fetcher.policy));
+    Ok(opened)
+}
+
+/// Makes one request.
+fn ask(
+    fetcher: &Fetcher,
+    url: &str,
+    wanted: Wanted,
+    token: Option<String>,
+) -> Result<Response<Body>, Failure> {
     let mut request = fetcher.agent.get(url);
     if wanted.offset > 0 {
         request = request.header(header::RANGE, format!("bytes={}-", wanted.offset));
@@ -52,9 +70,13 @@ pub(super) fn open(fetcher: &Fetcher, url: &str, wanted: Wanted) -> Result<Opene
             request = request.header(header::IF_RANGE, validator);
         }
     }
-    let mut opened = read_answer(request.call()?, wanted.offset)?;
-    opened.reader = Box::new(Paced::new(opened.reader, &fetcher.policy));
-    Ok(opened)
+    if registry::is_manifest(url) {
+        request = request.header(header::ACCEPT, registry::ACCEPT);
+    }
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    Ok(request.call()?)
 }
 
 /// Gives up a sender that is not silent, but hopelessly slow: one that dribbles would otherwise

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Attempt, FailedDownload, Failure};
 use super::source::{self, Wanted};
-use super::{Fetcher, Request, retry};
+use super::{Fetcher, Request, registry, retry};
 use crate::progress::Step;
 use crate::store::{self, Blob, Partial, Store};
 
@@ -157,7 +157,9 @@ impl Transfer<'_> {
     fn once(&mut self, url: &str, partial: &mut Partial) -> Result<(), Broken> {
         let Request { digest, size, .. } = self.request;
         let (digest, size) = (*digest, *size);
-        if partial.length() > size.unwrap_or(MOST) {
+        // The size of a manifest is not known beforehand, and none is large.
+        let most = if registry::is_manifest(url) { registry::MOST_MANIFEST } else { MOST };
+        if partial.length() > size.unwrap_or(most) {
             partial.restart()?;
         }
         // Without a size only the digest tells that nothing is missing.
@@ -177,7 +179,8 @@ impl Transfer<'_> {
                 partial.set_note(&format!("{url}\n{validator}"));
             }
             self.meter.reach(partial.length());
-            self.copy(opened.reader, size.or(opened.total), partial)?;
+            let limit = size.or(opened.total.map(|total| total.min(most))).unwrap_or(most);
+            self.copy(opened.reader, size.or(opened.total), limit, partial)?;
         }
         match partial.digest_so_far() {
             got if got == digest => Ok(()),
@@ -185,15 +188,15 @@ impl Transfer<'_> {
         }
     }
 
-    /// Appends everything that `reader` yields to `partial`, and never more than the size of
-    /// the file: the one that is known, or else what the server says, `expected`.
+    /// Appends everything that `reader` yields to `partial`, which never has more bytes than `limit`. Fewer
+    /// than `expected`, the size that is known or that the server tells, are too few.
     fn copy(
         &mut self,
         mut reader: Box<dyn Read>,
         expected: Option<u64>,
+        limit: u64,
         partial: &mut Partial,
     ) -> Result<(), Broken> {
-        let limit = self.request.size.or(expected.map(|size| size.min(MOST))).unwrap_or(MOST);
         let mut buffer = vec![0; 128 * 1024];
         loop {
             let count = match reader.read(&mut buffer) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use miette::{LabeledSpan, NamedSource, SourceSpan};
 
-use super::Wanted;
+use super::{Wanted, WantedFile};
 use crate::debian::resolve::Failure;
 use crate::debian::{packages, repository};
 use crate::definition::Source;
@@ -146,6 +146,21 @@ pub enum Error {
         #[help]
         help: String,
     },
+    /// A package that is a source cannot be had, or cannot be used.
+    #[error("{message}")]
+    File {
+        /// What is wrong.
+        message: String,
+        /// The definition.
+        #[source_code]
+        source_code: Source,
+        /// The name of the source there.
+        #[label("this source")]
+        span: SourceSpan,
+        /// What to do.
+        #[help]
+        help: String,
+    },
     /// A repository cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -184,6 +199,12 @@ fn list(names: &[String]) -> String {
 }
 
 impl Error {
+    /// The error that `wanted` is of no use.
+    pub(super) fn file(wanted: &WantedFile, message: String, help: String) -> Self {
+        let (source_code, span) = (Arc::clone(wanted.place.source()), wanted.place.span());
+        Self::File { message, source_code, span, help }
+    }
+
     /// The error for `wishes` of `image` and its ancestors that cannot be fulfilled together.
     pub(super) fn unresolved(image: &str, wishes: &[&Wanted], failure: Failure) -> Self {
         let image = image.to_owned();

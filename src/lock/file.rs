@@ -25,7 +25,8 @@
 //! of its own.
 //!
 //! An image with `[sources.NAME]` has a list `sources` beside its `packages`, a line each: `name`,
-//! `type`, one of `sha256`, `commit` and `unverified`, `published` and `urls`.
+//! `type`, one of `sha256`, `commit`, `digest` and `unverified`, `published` and `urls`. A package that
+//! is one of them has the name of the source, `source`, instead of `repository` and `path`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -39,7 +40,7 @@ use std::time::Duration;
 use miette::NamedSource;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, LockedSource, Wishes, wants_digests};
+use super::{Error, LockedSource};
 use crate::debian::date::Moment;
 use crate::debian::packages::{is_architecture, is_pool_path};
 use crate::debian::relation::is_package_name;
@@ -110,10 +111,17 @@ pub struct LockedPackage {
     pub version: String,
     /// Its architecture, or `all`.
     pub architecture: String,
-    /// The name of its repository.
+    /// The name of its repository. Empty if it is a source.
+    #[serde(default)]
     pub repository: String,
-    /// The file, relative to the repository's URL. Never absolute, never with `..`.
+    /// The file, relative to the repository's URL. Never absolute, never with `..`. Empty if it is
+    /// a source.
+    #[serde(default)]
     pub path: String,
+    /// The name of its source, if it is one, whose URLs are among the sources of the image that
+    /// declares it.
+    #[serde(default)]
+    pub source: Option<String>,
     /// The size of the file in bytes.
     pub size: u64,
     /// The SHA-256 of the file.
@@ -121,32 +129,6 @@ pub struct LockedPackage {
     /// When it was on offer, if not at the moment of the whole lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
-}
-
-/// The lock does not fit the definitions any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
-#[error("the lock is out of date: image `{image}` {reason}")]
-#[diagnostic(help("run `imgbuild lock`, look at what it changes, and commit the lock file"))]
-pub struct OutOfDate {
-    /// The first image that does not fit.
-    pub image: String,
-    /// What about it.
-    pub reason: &'static str,
-}
-
-/// An image that the lock has not, and that needs a repository which the lock has never seen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
-#[error("`{image}` is not in the lock: its packages come from {}, which nobody has locked yet", urls.join(", "))]
-#[diagnostic(help(
-    "run `imgbuild lock {image}` on a machine that reaches them and commit the lock file; or name a \
-     copy of each in `mirrors` of its definition, as a URL or a directory (`file:///…`), and \
-     run it here"
-))]
-pub struct Unlocked {
-    /// The image.
-    pub image: String,
-    /// The URLs of such repositories.
-    pub urls: Vec<String>,
 }
 
 impl LockedPackage {
@@ -179,7 +161,9 @@ impl LockedPackage {
             Some("version")
         } else if !is_architecture(&self.architecture) {
             Some("architecture")
-        } else if !is_pool_path(&self.path) {
+        } else if !self.path.is_empty() && self.source.is_some() {
+            Some("source")
+        } else if self.source.is_none() && !is_pool_path(&self.path) {
             Some("path")
         } else if moment.is_some_and(|moment| Moment::parse_snapshot(moment).is_none()) {
             Some("snapshot")
@@ -314,76 +298,19 @@ impl Lock {
         }
         Ok(())
     }
-
-    /// Whether the lock fits `wishes`, parents before children; needs no network. Further
-    /// images in the lock do not matter.
-    ///
-    /// # Errors
-    ///
-    /// The first image that is absent, or wants something else than when the lock was made.
-    pub fn check(&self, wishes: &[Wishes]) -> Result<(), OutOfDate> {
-        self.check_packages(wishes)?;
-        let differs = |wish: &&Wishes| {
-            self.images.get(&wish.image).is_some_and(|locked| locked.sources != wish.sources)
-        };
-        match wishes.iter().find(differs) {
-            None => Ok(()),
-            Some(wish) => Err(OutOfDate {
-                image: wish.image.clone(),
-                reason: "has other sources than when the lock was made",
-            }),
-        }
-    }
-
-    /// As [`Lock::check`], for packages alone.
-    pub(super) fn check_packages(&self, wishes: &[Wishes]) -> Result<(), OutOfDate> {
-        let digests = wants_digests(wishes);
-        for image in wishes.iter().map(|wishes| &wishes.image) {
-            let reason = match self.images.get(image) {
-                None => "is not in it",
-                Some(locked) if locked.wants != digests[image.as_str()] => {
-                    "wants other packages or repositories than when the lock was made"
-                }
-                Some(_) => continue,
-            };
-            return Err(OutOfDate { image: image.clone(), reason });
-        }
-        Ok(())
-    }
-
-    /// The images of `wishes`, parents before children, that were never locked because nobody has
-    /// reached all of their repositories yet. Every other image has to be in the lock.
-    pub fn unlocked(&self, wishes: &[Wishes]) -> Vec<Unlocked> {
-        let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        let mut unlocked = Vec::new();
-        for image in wishes {
-            let inherited = image.parent.as_deref().and_then(|parent| missing.get(parent));
-            let own = image.own_repositories().iter().filter(|own| {
-                let is_own =
-                    |seen: &&LockedRepository| seen.image == image.image && seen.name == own.name;
-                !self.repositories.iter().any(|seen| is_own(&seen))
-            });
-            let mut urls = inherited.cloned().unwrap_or_default();
-            for repository in own {
-                if !urls.contains(&repository.url) {
-                    urls.push(repository.url.clone());
-                }
-            }
-            if !urls.is_empty() && !self.images.contains_key(&image.image) {
-                unlocked.push(Unlocked { image: image.image.clone(), urls: urls.clone() });
-            }
-            missing.insert(&image.image, urls);
-        }
-        unlocked
-    }
 }
 
 fn write_package(text: &mut String, package: &LockedPackage) -> std::fmt::Result {
-    let LockedPackage { name, version, architecture, repository, path, size, sha256, snapshot } =
-        package;
+    let LockedPackage { name, version, architecture, size, sha256, snapshot, .. } = package;
     write!(text, "  {{ name = {}, version = {}", quoted(name), quoted(version))?;
     write!(text, ", architecture = {}", quoted(architecture))?;
-    write!(text, ", repository = {}, path = {}", quoted(repository), quoted(path))?;
+    match &package.source {
+        Some(source) => write!(text, ", source = {}", quoted(source))?,
+        None => {
+            let (repository, path) = (quoted(&package.repository), quoted(&package.path));
+            write!(text, ", repository = {repository}, path = {path}")?;
+        }
+    }
     write!(text, ", size = {size}, sha256 = \"{sha256}\"")?;
     if let Some(snapshot) = snapshot {
         write!(text, ", snapshot = {}", quoted(snapshot))?;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::LockedSource;
-use super::wishes::{DebianSettings, Wanted, Wishes};
+use super::wishes::{DebianSettings, Wanted, WantedFile, Wishes};
 use crate::debian::repository::{Certificates, Repository};
-use crate::definition::{self, Image, Keyring, Project, Result};
+use crate::definition::{self, Image, Keyring, Pin, Project, Result, Upstream};
 
 /// The wishes of all definitions, parents before children. A machine definition has none of its own: it
 /// is resolved on top of each role that it is laid on, as what [`machine_key`] says.
@@ -77,6 +77,7 @@ fn wishes_of(stack: &[&Image], name: String, parent: Option<String>) -> Option<W
         essential: image.packages.essential,
         exclude: image.packages.exclude.iter().map(|(name, _)| name.to_string()).collect(),
         sources: image.sources.values().map(LockedSource::from).collect(),
+        files: image.sources.values().filter_map(wanted_file).collect(),
         debian: DebianSettings {
             architecture: debian.architecture.clone(),
             repositories: stack
@@ -86,6 +87,21 @@ fn wishes_of(stack: &[&Image], name: String, parent: Option<String>) -> Option<W
                 .collect(),
         },
         own_repositories: image.all_repositories().count(),
+    })
+}
+
+/// `upstream` as the resolution sees it, if it is a package.
+fn wanted_file(upstream: &Upstream) -> Option<WantedFile> {
+    let pin = match &upstream.pin {
+        Pin::Sha256(digest) => Ok(*digest),
+        Pin::Unverified(how) => Err(how.clone()),
+        Pin::Commit(_) | Pin::Image(_) => return None,
+    };
+    upstream.is_package().then(|| WantedFile {
+        name: upstream.name.to_string(),
+        urls: upstream.urls.clone(),
+        pin,
+        place: upstream.place.clone(),
     })
 }
 

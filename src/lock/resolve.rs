@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::session::Session;
 use super::{
-    Error, Lock, LockedImage, LockedRepository, Repository, Wanted, Wishes, wants_digests,
+    Error, Lock, LockedImage, LockedRepository, PackageFiles, Repository, Wanted, Wishes, package,
+    wants_digests,
 };
 use crate::debian::date::Moment;
 use crate::debian::relation::{self, Relation};
@@ -54,7 +55,7 @@ pub struct LeftOut {
 ///
 /// A lock from which nothing changed is returned as it was, without asking the network if the
 /// wishes alone show that. Images whose repositories cannot be used do not keep others from being
-/// locked.
+/// locked. `files` gets packages that are sources; without it, images that have any are among those.
 ///
 /// # Errors
 ///
@@ -66,6 +67,7 @@ pub struct LeftOut {
 pub fn resolve(
     wishes: &[Wishes],
     transport: &dyn Transport,
+    files: Option<&dyn PackageFiles>,
     previous: Option<&Lock>,
     update: &Update,
     now: SystemTime,
@@ -82,7 +84,7 @@ pub fn resolve(
         return Ok(Resolution { lock: refreshed(previous, wishes), left_out: Vec::new() });
     }
     let now = Moment::from(now);
-    let (offers, errors) = read_all(wishes, transport, previous, now);
+    let (offers, errors) = read_all(wishes, transport, files, previous, now);
     let mut left_out = mark_unusable(&mut images, errors);
     if let Some(position) = left_out.iter().position(|it| it.missing.len() == images.len()) {
         return Err(left_out.swap_remove(position).error);
@@ -111,20 +113,29 @@ pub fn resolve(
     Ok(Resolution { lock, left_out })
 }
 
-/// The content of each repository that an image names itself, in their order, by the image.
-pub(super) type Offers<'a> = BTreeMap<&'a str, Vec<Contents>>;
+/// What an image has on offer besides those below it.
+pub(super) struct Offer {
+    /// The content of each repository that it names itself, in their order.
+    pub repositories: Vec<Contents>,
+    /// The entry of each package that it names itself.
+    pub files: Vec<String>,
+}
+
+/// What is on offer, by the image that names it.
+pub(super) type Offers<'a> = BTreeMap<&'a str, Offer>;
 
 /// Reads all repositories, each of them once, those of one image at a time. Also what went wrong, by
 /// image.
 fn read_all<'a>(
     wishes: &'a [Wishes],
     transport: &dyn Transport,
+    files: Option<&dyn PackageFiles>,
     previous: Option<&Lock>,
     now: Moment,
 ) -> (Offers<'a>, BTreeMap<&'a str, Error>) {
     let (mut offers, mut errors) = (Offers::new(), BTreeMap::new());
-    for image in wishes.iter().filter(|image| !image.own_repositories().is_empty()) {
-        match read_own(image, transport, previous, now) {
+    for image in wishes.iter().filter(|image| image.has_own()) {
+        match read_own(image, transport, files, previous, now) {
             Ok(contents) => drop(offers.insert(image.image.as_str(), contents)),
             Err(error) => drop(errors.insert(image.image.as_str(), error)),
         }
@@ -135,17 +146,22 @@ fn read_all<'a>(
 fn read_own(
     image: &Wishes,
     transport: &dyn Transport,
+    files: Option<&dyn PackageFiles>,
     previous: Option<&Lock>,
     now: Moment,
-) -> Result<Vec<Contents>, Error> {
-    let read = |repository: &Repository| {
+) -> Result<Offer, Error> {
+    let architecture = &image.debian.architecture;
+    let entries = image.files.iter().map(|wanted| package::entry(wanted, architecture, files));
+    let entries = entries.collect::<Result<_, _>>()?;
+    let read = |repository: &Repository| -> Result<Contents, Error> {
         let seen = previous.and_then(|lock| {
             lock.repositories.iter().find(|seen| is_state_of(seen, image, repository))
         });
         let not_before = seen.map(|seen| seen.date);
         Ok(repository.read(transport, &image.debian.architecture, not_before, now)?)
     };
-    image.own_repositories().par_iter().map(read).collect()
+    let repositories = image.own_repositories().par_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Offer { repositories, files: entries })
 }
 
 fn is_state_of(seen: &LockedRepository, image: &Wishes, repository: &Repository) -> bool {
@@ -188,7 +204,7 @@ fn locked_repositories(
 ) -> Vec<LockedRepository> {
     let mut states = Vec::new();
     for image in wishes.iter().filter(|image| images.contains_key(&image.image)) {
-        let contents = offers.get(image.image.as_str());
+        let contents = offers.get(image.image.as_str()).map(|offer| &offer.repositories);
         for (index, repository) in image.own_repositories().iter().enumerate() {
             let known = || {
                 let mut known = previous?.repositories.iter();
@@ -216,7 +232,7 @@ fn locked_repositories(
 pub(super) struct Image<'a> {
     pub wishes: &'a Wishes,
     pub wants: Digest,
-    /// The nearest image, from this one downwards, that names repositories.
+    /// The nearest image, from this one downwards, that names repositories or packages by URL.
     pub source: &'a str,
     /// Whether its repositories, and those of the images below it, could be read.
     pub usable: bool,
@@ -244,7 +260,7 @@ fn read_wishes<'a>(
             let reason = format!("image `{}` excludes it", wish.image);
             excluded.entry(name.clone()).or_insert(reason);
         }
-        let own = (!wish.own_repositories().is_empty()).then_some(wish.image.as_str());
+        let own = wish.has_own().then_some(wish.image.as_str());
         let inherited = || parent.map_or(wish.image.as_str(), |parent| parent.source);
         let source = own.unwrap_or_else(inherited);
         images.push(Image {

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::resolve::{Image, Offers, Update};
+use super::resolve::{Image, Offer, Offers, Update};
 use super::{DebianSettings, Error, Lock, LockedImage, LockedPackage, Repository, Wanted};
-use crate::debian::packages::{Departed, Package, PackageId, Universe};
+use crate::debian::packages::{Departed, Origin, Package, PackageId, Universe};
 use crate::debian::relation::Relation;
-use crate::debian::repository::Contents;
 use crate::debian::resolve::{self, Failure, Request};
 use crate::debian::version;
 
@@ -187,8 +186,11 @@ impl<'a> Session<'a> {
                 name: &package.name,
                 version: &package.version,
                 architecture: &package.architecture,
-                repository: repositories.iter().position(is_its)?,
-                path: &package.path,
+                origin: match &package.source {
+                    Some(_) => Origin::Source,
+                    None => Origin::Repository(repositories.iter().position(is_its)?),
+                },
+                path: package.source.as_ref().unwrap_or(&package.path),
                 size: package.size,
                 sha256: package.sha256,
             }))
@@ -319,12 +321,20 @@ impl<'a> Session<'a> {
             let own = locked.and_then(|locked| locked.snapshot.clone());
             own.unwrap_or_else(|| previous.snapshot.clone())
         });
+        let (repository, path, source) = match package.origin {
+            Origin::Repository(number) => {
+                let name = image.wishes.debian.repositories[number].name.clone();
+                (name, package.path.to_owned(), None)
+            }
+            Origin::Source => (String::new(), String::new(), Some(package.path.to_owned())),
+        };
         LockedPackage {
             name: package.name.to_owned(),
             version: package.version.to_owned(),
             architecture: package.architecture.to_owned(),
-            repository: image.wishes.debian.repositories[package.repository].name.clone(),
-            path: package.path.to_owned(),
+            repository,
+            path,
+            source,
             size: package.size,
             sha256: package.sha256,
             snapshot,
@@ -332,14 +342,18 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Adds what the repositories that `image` names itself have on offer.
+/// Adds what `image` itself brings: the packages that it names by URL, then what its repositories have.
 fn add_offer<'a>(
     universe: &mut Universe<'a>,
     image: &Image<'_>,
-    offer: &'a [Contents],
+    offer: &'a Offer,
 ) -> Result<(), Error> {
+    for (entry, file) in offer.files.iter().zip(&image.wishes.files) {
+        let wrong = |source| Error::Packages { repository: file.name.clone(), source };
+        universe.add_file(entry).map_err(wrong)?;
+    }
     let DebianSettings { architecture, repositories } = &image.wishes.debian;
-    for (index, contents) in (image.wishes.first_own()..).zip(offer) {
+    for (index, contents) in (image.wishes.first_own()..).zip(&offer.repositories) {
         let Some(Repository { name, packages, .. }) = repositories.get(index) else { break };
         for text in &contents.indexes {
             universe
@@ -352,6 +366,6 @@ fn add_offer<'a>(
 
 /// What makes a package the same in every universe.
 fn departed<'a>(package: &Package<'a>) -> Departed<'a> {
-    let &Package { name, version, architecture, repository, path, size, sha256, .. } = package;
-    Departed { name, version, architecture, repository, path, size, sha256 }
+    let &Package { name, version, architecture, origin, path, size, sha256, .. } = package;
+    Departed { name, version, architecture, origin, path, size, sha256 }
 }

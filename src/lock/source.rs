@@ -15,7 +15,7 @@ use crate::digest::Digest;
 pub struct LockedSource {
     /// Its name in the definition.
     pub name: String,
-    /// What it is: `archive`, `file`, `git`.
+    /// What it is: `archive`, `file`, `git`, `oci`, `package`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The SHA-256 of its bytes. Absent where nobody has verified them.
@@ -24,6 +24,9 @@ pub struct LockedSource {
     /// The commit whose tree it is, of a git repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The digest of the OCI image that it is a part of, like `sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// How to verify it, where nobody has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unverified: Option<String>,
@@ -36,43 +39,50 @@ pub struct LockedSource {
 
 impl From<&Upstream> for LockedSource {
     fn from(upstream: &Upstream) -> Self {
-        let (sha256, commit, unverified) = match &upstream.pin {
-            Pin::Sha256(digest) => (Some(*digest), None, None),
-            Pin::Commit(commit) => (None, Some(commit.to_string()), None),
-            Pin::Unverified(how) => (None, None, Some(how.clone())),
-        };
-        Self {
+        let mut locked = Self {
             name: upstream.name.to_string(),
             kind: upstream.kind.word().to_owned(),
-            sha256,
-            commit,
-            unverified,
+            sha256: None,
+            commit: None,
+            digest: None,
+            unverified: None,
             published: upstream.published.clone(),
             urls: upstream.urls.clone(),
+        };
+        match &upstream.pin {
+            Pin::Sha256(digest) => locked.sha256 = Some(*digest),
+            Pin::Commit(commit) => locked.commit = Some(commit.to_string()),
+            Pin::Image(_) => locked.digest = Some(upstream.pin.to_string()),
+            Pin::Unverified(how) => locked.unverified = Some(how.clone()),
         }
+        locked
     }
 }
 
 impl LockedSource {
     /// What tells its bytes from others, in a word.
     pub fn pin(&self) -> String {
-        match (&self.sha256, &self.commit) {
-            (Some(digest), _) => digest.short(),
-            (None, Some(commit)) => commit.chars().take(12).collect(),
-            (None, None) => "unverified".to_owned(),
+        match (&self.sha256, &self.commit, &self.digest) {
+            (Some(digest), ..) => digest.short(),
+            (None, Some(commit), _) => commit.chars().take(12).collect(),
+            (None, None, Some(digest)) => digest.chars().take("sha256:".len() + 12).collect(),
+            (None, None, None) => "unverified".to_owned(),
         }
     }
 
     /// Its line in the lock file.
     pub(super) fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Self { name, kind, sha256, commit, unverified, published, urls } = self;
+        let Self { name, kind, sha256, commit, digest, unverified, published, urls } = self;
         write!(text, "  {{ name = {}, type = {}", quoted(name), quoted(kind))?;
         if let Some(sha256) = sha256 {
             write!(text, ", sha256 = \"{sha256}\"")?;
         }
-        for (key, value) in
-            [("commit", commit), ("unverified", unverified), ("published", published)]
-        {
+        for (key, value) in [
+            ("commit", commit),
+            ("digest", digest),
+            ("unverified", unverified),
+            ("published", published),
+        ] {
             if let Some(value) = value {
                 write!(text, ", {key} = {}", quoted(value))?;
             }

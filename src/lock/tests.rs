@@ -9,6 +9,7 @@ use super::*;
 use crate::debian::repository::{Certificates, Transport};
 use crate::debian::testing::{Archive, NOW, URL, packages};
 
+mod files;
 mod repositories;
 
 /// The wishes of an image, as a definition would say them.
@@ -27,6 +28,7 @@ fn image(archive: &Archive, name: &str, parent: Option<&str>, install: &[&str]) 
         relations: relations.collect(),
         essential: parent.is_none(),
         sources: Vec::new(),
+        files: Vec::new(),
         exclude: Vec::new(),
         debian: DebianSettings {
             architecture: "amd64".to_owned(),
@@ -47,7 +49,7 @@ fn at(seconds: u32) -> SystemTime {
 }
 
 fn lock(archive: &Archive, wishes: &[Wishes], previous: Option<&Lock>, update: Update) -> Lock {
-    resolve(wishes, archive, previous, &update, at(NOW)).unwrap().lock
+    resolve(wishes, archive, None, previous, &update, at(NOW)).unwrap().lock
 }
 
 /// `image: name version, …` of each image.
@@ -170,7 +172,8 @@ fn an_update_without_news_leaves_the_lock_alone() {
     let mut archive = archive(FIRST);
     let first = lock(&archive, &stack(&archive), None, Update::All);
     archive.publish("trixie", NOW - 50, &packages(&format!("{FIRST}\n other 1")));
-    let second = resolve(&stack(&archive), &archive, Some(&first), &Update::All, at(NOW + 60));
+    let second =
+        resolve(&stack(&archive), &archive, None, Some(&first), &Update::All, at(NOW + 60));
     assert_eq!(second.unwrap().lock, first);
 }
 
@@ -186,7 +189,7 @@ fn update_of_one_package_leaves_the_others() {
     assert_eq!(content(&second), ["base: base 1, libc 1, ssl 2", "web: web 1"]);
     let third = lock(&archive, &stack(&archive), Some(&first), only("web"));
     assert_eq!(content(&third), ["base: base 1, libc 1, ssl 1", "web: web 2"]);
-    let error = resolve(&stack(&archive), &archive, Some(&first), &only("sssl"), at(NOW));
+    let error = resolve(&stack(&archive), &archive, None, Some(&first), &only("sssl"), at(NOW));
     assert!(matches!(error, Err(Error::NotLocked { help, .. }) if help.contains("`ssl`")));
 }
 
@@ -206,8 +209,9 @@ fn departed_versions_stay_while_their_image_stays() {
     assert_eq!(second.images["base"].packages[0].snapshot.as_deref(), Some(&*first.snapshot));
     // Once more: the moment at which they were there stays known.
     wishes[1] = image(&archive, "web", Some("base"), &["web"]);
-    let third =
-        resolve(&wishes, &archive, Some(&second), &Update::Missing, at(NOW + 60)).unwrap().lock;
+    let third = resolve(&wishes, &archive, None, Some(&second), &Update::Missing, at(NOW + 60))
+        .unwrap()
+        .lock;
     assert_eq!(third.images["base"], second.images["base"]);
     assert_eq!(content(&third)[1], "web: web 2");
 }
@@ -309,7 +313,7 @@ fn older_states_of_a_repository_are_refused() {
     let mut archive = archive(FIRST);
     let first = lock(&archive, &stack(&archive), None, Update::All);
     archive.publish("trixie", NOW - 200, &packages(FIRST));
-    let error = resolve(&stack(&archive), &archive, Some(&first), &Update::All, at(NOW));
+    let error = resolve(&stack(&archive), &archive, None, Some(&first), &Update::All, at(NOW));
     let text = report(error.unwrap_err());
     assert!(text.contains("is of 2026-09-21T14:10:00Z, but the lock was made"), "{text}");
 }
@@ -329,7 +333,7 @@ fn errors_show_the_wish() {
     let errors = [&["wbe"][..], &["web (>= 2)"], &["tool", "web (> 1)"], &["tool", "web", "evil"]];
     let reports = errors.map(|install| {
         let wishes = [stack(&archive)[0].clone(), image(&archive, "site", Some("base"), install)];
-        report(resolve(&wishes, &archive, None, &Update::All, at(NOW)).unwrap_err())
+        report(resolve(&wishes, &archive, None, None, &Update::All, at(NOW)).unwrap_err())
     });
     insta::assert_snapshot!(reports.join("\n"));
 }
@@ -339,7 +343,7 @@ fn exclusions_hold_for_the_images_below() {
     let archive = archive(FIRST);
     let mut wishes = stack(&archive);
     wishes[0].exclude.push("web".to_owned());
-    let error = resolve(&wishes, &archive, None, &Update::All, at(NOW)).unwrap_err();
+    let error = resolve(&wishes, &archive, None, None, &Update::All, at(NOW)).unwrap_err();
     assert!(report(error).contains("web 1: image `base` excludes it"));
 }
 
@@ -374,7 +378,7 @@ fn bad_mirrors_are_passed_over() {
     let expected = lock(&archive, &stack(&archive), None, Update::All);
     for bad in [b"".to_vec(), b"<html>".to_vec(), archive.file("dists/trixie/InRelease").to_vec()] {
         let mirrors = Mirrors { archive: &archive, bad };
-        let found = resolve(&wishes, &mirrors, None, &Update::All, at(NOW)).unwrap().lock;
+        let found = resolve(&wishes, &mirrors, None, None, &Update::All, at(NOW)).unwrap().lock;
         assert_eq!(found, expected);
     }
     // And if there is no other, each failure is named.
@@ -382,7 +386,7 @@ fn bad_mirrors_are_passed_over() {
         image.debian.repositories[0].mirrors.clear();
     }
     let mirrors = Mirrors { archive: &archive, bad: b"<html>".to_vec() };
-    let error = resolve(&wishes, &mirrors, None, &Update::All, at(NOW)).unwrap_err();
+    let error = resolve(&wishes, &mirrors, None, None, &Update::All, at(NOW)).unwrap_err();
     insta::assert_snapshot!(report(error));
 }
 
@@ -414,6 +418,7 @@ fn sources_are_locked_without_asking_anybody() {
         kind: "archive".to_owned(),
         sha256: Some(crate::digest::Digest::of("the code")),
         commit: None,
+        digest: None,
         unverified: None,
         published: Some("the \"release\" notes".to_owned()),
         urls: vec!["https://a.test/1".to_owned(), "https://b.test/2".to_owned()],

@@ -6,7 +6,7 @@ use miette::SourceSpan;
 
 use super::LockedSource;
 use crate::debian::repository::Repository;
-use crate::definition::Source;
+use crate::definition::{Place, Source};
 use crate::digest::{Digest, Hasher};
 
 /// The wishes of one image.
@@ -24,6 +24,8 @@ pub struct Wishes {
     pub exclude: Vec<String>,
     /// What it has that is in no package, sorted by name.
     pub sources: Vec<LockedSource>,
+    /// Packages that it names itself by URL, sorted by name. They are among `sources` too.
+    pub files: Vec<WantedFile>,
     /// Where packages come from: the settings of the image at the root of the stack, with the
     /// repositories of all images from there up to this one.
     pub debian: DebianSettings,
@@ -36,6 +38,11 @@ impl Wishes {
     pub fn own_repositories(&self) -> &[Repository] {
         let all = &self.debian.repositories;
         &all[all.len().saturating_sub(self.own_repositories)..]
+    }
+
+    /// Whether it brings packages that those below it have not: of repositories, or by URL.
+    pub fn has_own(&self) -> bool {
+        !self.own_repositories().is_empty() || !self.files.is_empty()
     }
 
     /// The number of the first of [`Wishes::own_repositories`] among all.
@@ -55,6 +62,29 @@ pub struct Wanted {
     pub span: SourceSpan,
 }
 
+/// A package that takes part in the resolution like a repository with nothing else.
+#[derive(Clone, Debug)]
+pub struct WantedFile {
+    /// The name of the source that it is.
+    pub name: String,
+    /// Where it may be had, best first.
+    pub urls: Vec<String>,
+    /// The SHA-256 of its bytes; or, where nobody has verified them, how to do that.
+    pub pin: Result<Digest, String>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+impl WantedFile {
+    /// What its bytes have to be, in words.
+    pub fn expected(&self) -> String {
+        match &self.pin {
+            Ok(digest) => format!("sha256 {digest}"),
+            Err(_) => "not verified yet".to_owned(),
+        }
+    }
+}
+
 /// Where the packages of a stack of images come from.
 #[derive(Clone, Debug)]
 pub struct DebianSettings {
@@ -67,7 +97,8 @@ pub struct DebianSettings {
 /// The digest of everything that decides which packages an image gets, but for what the
 /// repositories offer: as long as it stays the same, so does the image's part of the lock.
 ///
-/// Sources that are no packages do not count either: the lock has them as the definition does.
+/// Sources that are no packages do not count either: the lock has them as the definition does. Of those
+/// that are, their bytes count.
 ///
 /// URLs do not count. An archive may move, and the files are known by their hashes.
 pub fn wants_digest(wishes: &Wishes, parent: Option<Digest>) -> Digest {
@@ -98,6 +129,10 @@ pub fn wants_digest(wishes: &Wishes, parent: Option<Digest>) -> Digest {
     for (index, packages) in allowed.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
         hasher.field(format!("only these packages of repository {index}"));
         packages.iter().for_each(|package| hasher.field(package));
+    }
+    for file in &wishes.files {
+        hasher.field(format!("the package of source {}", file.name));
+        hasher.field(file.pin.as_ref().map_or_else(|_| String::new(), Digest::to_string));
     }
     hasher.finish()
 }

@@ -116,6 +116,11 @@ impl Sight {
         fields.insert("image".to_owned(), image);
         fields.insert("site".to_owned(), site);
         fields.insert("secrets".to_owned(), Shape::Record(secrets));
+        let words = Shape::List(Box::new(Shape::Text));
+        let health = [("live", words.clone()), ("ready", words.clone())];
+        fields.insert("health".to_owned(), Shape::record(health));
+        let swap = [("drain", words.clone()), ("drained", words), ("patience", Shape::Number)];
+        fields.insert("swap".to_owned(), Shape::record(swap));
         let parameters = all.flat_map(|image| &image.parameters);
         let elsewhere = parameters
             .filter(|(name, _)| !declared.contains_key(name.as_str()))

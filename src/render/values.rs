@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::definition::{Admitted, Network, Node, OpenEndpoint, Plan, Site, State};
+use crate::definition::{Admitted, Network, Node, OpenEndpoint, Plan, Site, State, Swap};
 
 /// Everything in sight of the templates of `plan`; its types are in `shape.rs`.
 pub(super) fn values(plan: &Plan) -> Value {
@@ -21,6 +21,8 @@ pub(super) fn values(plan: &Plan) -> Value {
             json!({ "name": plan.role.as_str(), "version": plan.version.as_str() }),
         ),
         ("secrets".to_owned(), Value::Object(secrets.collect())),
+        ("health".to_owned(), json!({ "live": words(&plan.health.live), "ready": words(&plan.health.ready) })),
+        ("swap".to_owned(), swap(plan.swap.as_ref())),
     ]);
     Value::Object(values)
 }
@@ -64,6 +66,20 @@ fn endpoint(endpoint: &OpenEndpoint) -> Value {
 fn address(network: &Network) -> String {
     let address = network.address();
     if *network == Network::host(address) { address.to_string() } else { network.to_string() }
+}
+
+/// Without `[swap]` there is nothing to wait for.
+fn swap(swap: Option<&Swap>) -> Value {
+    json!({
+        "drain": words(swap.map_or(&None, |swap| &swap.drain)),
+        "drained": words(swap.map_or(&None, |swap| &swap.drained)),
+        "patience": swap.map_or(0, |swap| swap.patience),
+    })
+}
+
+/// A program and its arguments; no words if there is none.
+fn words(command: &Option<Vec<String>>) -> Value {
+    command.iter().flatten().map(String::as_str).collect()
 }
 
 fn volume(state: &State) -> Value {

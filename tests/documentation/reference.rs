@@ -42,8 +42,10 @@ fn every_role_is_documented_with_what_its_definition_declares() {
 fn reference(project: &Project, role: &Image) -> String {
     let mut tables = String::new();
     let stack = project.stack(role.name.as_str()).unwrap();
-    // Those of `base` and `node` are the same for every role, and described once.
-    let own = || stack.iter().filter(|image| !["base", "node"].contains(&image.name.as_str()));
+    // Those of `base`, `node` and its twin are the same for every role, and described once.
+    let own = || {
+        stack.iter().filter(|image| !["base", "node", "ubuntu-node"].contains(&image.name.as_str()))
+    };
     let mut rows = Vec::new();
     for image in own() {
         for (name, parameter) in &image.parameters {

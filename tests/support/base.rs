@@ -1,5 +1,5 @@
-//! The few packages of Debian that a tree needs so that dpkg and package scripts run in it, fetched once
-//! and kept in `target/tmp`. So is a store in which their layer is built.
+//! Packages of Debian, fetched once and kept in `target/tmp`, with a store beside them: the few that a tree needs
+//! so that dpkg and package scripts run in it, and others that a test asks for.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -55,7 +55,7 @@ pub struct Base {
 #[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 pub fn base() -> Option<&'static Base> {
     static BASE: OnceLock<Result<Base, String>> = OnceLock::new();
-    match BASE.get_or_init(prepare) {
+    match BASE.get_or_init(|| prepare("base", &[])) {
         Ok(base) => Some(base),
         Err(reason) => {
             eprintln!("skipped: {MIRROR} cannot be used: {reason}");
@@ -64,13 +64,19 @@ pub fn base() -> Option<&'static Base> {
     }
 }
 
-fn prepare() -> Result<Base, String> {
+/// Those packages and `more`, with what they depend on, kept in a directory `name`. Nothing stands in for a system
+/// that boots.
+pub fn with(name: &str, more: &[&str]) -> Result<Base, String> {
+    Ok(Base { stand_in: Package::new("stand-in", "1.0"), ..prepare(name, more)? })
+}
+
+fn prepare(name: &str, more: &[&str]) -> Result<Base, String> {
     let fetcher = Fetcher::new(Network::Online, Policy { tries: 2, ..Policy::default() });
     let release = format!("{MIRROR}/dists/trixie/InRelease");
     fetcher.get(&[release], 16 << 20).map_err(|error| error.to_string())?;
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("base");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let path = directory.join("store");
-    let lock = lock(&path);
+    let lock = lock(&path, more);
     let store = Store::open(Some(&path)).unwrap();
     let packages = &lock.images["base"].packages;
     let requests: Vec<Request> = packages
@@ -101,7 +107,8 @@ fn prepare() -> Result<Base, String> {
 }
 
 /// What Debian offers today.
-fn lock(store: &Path) -> Lock {
+fn lock(store: &Path, more: &[&str]) -> Lock {
+    let more: String = more.iter().map(|name| format!(", \"{name}\"")).collect();
     let project = Project::new();
     let keyring = include_str!("../../images/base/keys/debian-archive-trixie.asc");
     project.write("images/base/keys/debian.asc", keyring);
@@ -110,7 +117,7 @@ fn lock(store: &Path) -> Lock {
          architecture = \"amd64\"\n[[debian.repositories]]\nname = \"trixie\"\nurl = \"{MIRROR}\"\n\
          suite = \"trixie\"\ncomponents = [\"main\"]\nkeyring = \"keys/debian.asc\"\n\
          signed_by = [\"04B54C3CDCA79751B16BC6B5225629DF75B188BD\", \
-         \"41587F7DB8C774BCCF131416762F67A0B2C39DE4\"]\n[packages]\ninstall = [{DEBIAN}]\n"
+         \"41587F7DB8C774BCCF131416762F67A0B2C39DE4\"]\n[packages]\ninstall = [{DEBIAN}{more}]\n"
     );
     project.write("images/base/image.toml", &definition);
     let output = project.command(&["lock"]).env(STORE_VARIABLE, store).output().unwrap();

@@ -47,6 +47,10 @@ pub struct Seen {
     pub if_range: Option<String>,
     /// The `Accept-Encoding` header.
     pub accept_encoding: Option<String>,
+    /// The `Accept` header.
+    pub accept: Option<String>,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
 }
 
 #[derive(Default)]
@@ -56,6 +60,8 @@ struct State {
     faults: HashMap<String, VecDeque<Fault>>,
     seen: Vec<Seen>,
     connections: usize,
+    /// What paths begin with that need a token, the token, and the challenge to who has none.
+    protected: Option<(String, String, String)>,
 }
 
 /// The server. Its threads end with the test process.
@@ -105,6 +111,13 @@ impl Server {
         lock(&self.state).files.remove(path);
     }
 
+    /// Answers requests for paths that begin with `start` with 401 and this challenge, unless they have the
+    /// bearer token.
+    pub fn protect(&self, start: &str, token: &str, challenge: &str) {
+        let protected = (start.to_owned(), format!("Bearer {token}"), challenge.to_owned());
+        lock(&self.state).protected = Some(protected);
+    }
+
     /// Serves the files of `directory` at every path that no [`Server::file`] has.
     pub fn directory(&self, directory: &Path) {
         lock(&self.state).directory = Some(directory.to_owned());
@@ -143,6 +156,13 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
         let (content, fault) = {
             let mut state = lock(state);
             state.seen.push(seen.clone());
+            if let Some((start, token, challenge)) = &state.protected
+                && seen.path.starts_with(start)
+                && seen.authorization.as_ref() != Some(token)
+            {
+                empty(&mut output, "401", &format!("WWW-Authenticate: {challenge}\r\n"))?;
+                continue;
+            }
             let fault = state.faults.get_mut(&seen.path).and_then(VecDeque::pop_front);
             (find(&state, &seen.path), fault)
         };
@@ -170,7 +190,14 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Seen>> {
         return Ok(None);
     }
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut seen = Seen { path, range: None, if_range: None, accept_encoding: None };
+    let mut seen = Seen {
+        path,
+        range: None,
+        if_range: None,
+        accept_encoding: None,
+        accept: None,
+        authorization: None,
+    };
     loop {
         line.clear();
         input.read_line(&mut line)?;
@@ -180,6 +207,8 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Seen>> {
             "range" => seen.range = value,
             "if-range" => seen.if_range = value,
             "accept-encoding" => seen.accept_encoding = value,
+            "accept" => seen.accept = value,
+            "authorization" => seen.authorization = value,
             _ => {}
         }
     }

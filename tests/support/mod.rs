@@ -15,6 +15,7 @@ pub mod libconfig;
 pub mod machine;
 pub mod package;
 pub mod project;
+pub mod registry;
 pub mod signer;
 pub mod template;
 pub mod web;

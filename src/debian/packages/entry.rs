@@ -1,10 +1,10 @@
 //! One entry of a `Packages` file.
 
-use super::{Error, Package, Priority};
+use super::{Error, Origin, Package, Priority};
 use crate::debian::{control, relation, version};
 
 /// Reads one entry of a `Packages` file.
-pub(super) fn parse(paragraph: &str, repository: usize) -> Result<Package<'_>, Error> {
+pub(super) fn parse(paragraph: &str, origin: Origin) -> Result<Package<'_>, Error> {
     let mut found = Found::default();
     for field in control::fields(paragraph) {
         let (name, value) =
@@ -15,7 +15,7 @@ pub(super) fn parse(paragraph: &str, repository: usize) -> Result<Package<'_>, E
             return Err(Error::Field { package: found.label(), field });
         }
     }
-    found.package(repository)
+    found.package(origin)
 }
 
 /// Declares the fields that are read, each once, with the name that it has in the file.
@@ -61,13 +61,13 @@ impl<'a> Found<'a> {
         self.package.unwrap_or("?").to_owned()
     }
 
-    fn package(self, repository: usize) -> Result<Package<'a>, Error> {
+    fn package(self, origin: Origin) -> Result<Package<'a>, Error> {
         let error = |field| Error::Field { package: self.label(), field };
         let valid = |value: Option<&'a str>, field, is_valid: fn(&str) -> bool| {
             value.filter(|value| is_valid(value)).ok_or_else(|| error(field))
         };
         Ok(Package {
-            repository,
+            origin,
             name: valid(self.package, "Package", relation::is_package_name)?,
             version: valid(self.version, "Version", |text| version::validate(text).is_ok())?,
             architecture: valid(self.architecture, "Architecture", is_architecture)?,

@@ -10,7 +10,7 @@ fn entries_are_read_whatever_the_case_of_their_fields() {
     let mut universe = Universe::new();
     universe.add(7, &text, "amd64", &[]).unwrap();
     let package = universe.package(universe.versions("a")[0]);
-    assert_eq!((package.repository, package.version), (7, "1:2-3"));
+    assert_eq!((package.origin, package.version), (Origin::Repository(7), "1:2-3"));
     assert_eq!((package.size, package.path), (1, "pool/a_1:2-3_amd64.deb"));
     assert!(package.essential && package.multi_arch_allowed && !package.departed);
 }
@@ -58,5 +58,5 @@ fn the_first_repository_wins_among_equal_versions() {
     universe.add(0, &text, "amd64", &[]).unwrap();
     universe.add(1, &text, "amd64", &[]).unwrap();
     assert_eq!(universe.packages().count(), 1);
-    assert_eq!(universe.package(universe.versions("a")[0]).repository, 0);
+    assert_eq!(universe.package(universe.versions("a")[0]).origin, Origin::Repository(0));
 }

@@ -3,16 +3,19 @@
 mod cluster;
 mod connections;
 mod endpoints;
+mod hosting;
 mod proof;
 mod public_names;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub(super) use endpoints::open;
 pub use endpoints::{Admitted, OpenEndpoint};
 pub use proof::prove;
 
-use super::name::{Hostname, Network, SiteName};
+use super::hosting::{GuestShape, Hosting};
+use super::name::{Hostname, ImageName, Network, SiteName};
 use super::overlay::{Node, Overlay};
 use super::place::Place;
 
@@ -29,6 +32,10 @@ pub struct Site {
     pub names: Vec<PublicName>,
     /// The networks of those who look after it.
     pub operators: Vec<Network>,
+    /// Where its guests live, if it says so.
+    pub hosting: Option<Hosting>,
+    /// What the guests of its roles are, and where the roles' names stand.
+    pub guests: BTreeMap<ImageName, (GuestShape, Place)>,
 }
 
 /// A name of a site, and the address that name servers give for it.
@@ -60,6 +67,8 @@ impl Site {
             nodes: nodes.to_vec(),
             names,
             operators: operators.unwrap_or_default(),
+            hosting: chain.iter().rev().find_map(|overlay| overlay.hosting.clone()),
+            guests: chain.iter().flat_map(|overlay| overlay.guests.clone()).collect(),
         }
     }
 }

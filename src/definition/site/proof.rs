@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Site, cluster, connections, public_names};
+use super::{Site, cluster, connections, hosting, public_names};
 use crate::definition::endpoint::{Endpoint, present};
 use crate::definition::error::{Error, Problem, Result};
 use crate::definition::image::Image;
@@ -24,6 +24,7 @@ const VIRTUAL_ADDRESSES: &str = "virtual_addresses";
 ///   the endpoint lets the role in.
 /// - Roles have the number of nodes, of votes and of hosts that `[cluster]` demands.
 /// - Public names lead to the image that serves them.
+/// - Where a site says where its guests live, every one of them has a size, a host and its volumes.
 ///
 /// A role whose values are not settled is passed over: [`Project::plan`] says what it lacks.
 ///
@@ -39,6 +40,7 @@ pub fn prove(project: &Project) -> Result<()> {
             errors.extend(public_names::check(&view, role));
         }
         errors.extend(check_virtual_addresses(&view));
+        errors.extend(hosting::check(project, &view.site));
     }
     // What several sites share would be said once for each.
     let mut said = Vec::new();

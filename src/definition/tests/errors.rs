@@ -346,6 +346,14 @@ fn sources_that_nobody_can_trust() {
     let into =
         |into: &str| source(&format!("type = \"file\"\n{sha256}\n{published}\ninto = \"{into}\""));
     let git = |lines: &str| source(&format!("type = \"git\"\ninto = \"/usr/share/a\"\n{lines}"));
+    let package = |lines: &str| source(&format!("type = \"package\"\n{lines}"));
+    let digest = format!("digest = \"sha256:{}\"", "7e".repeat(32));
+    let oci = |lines: &str| {
+        format!(
+            "[sources.code]\ntype = \"oci\"\nimage = \"a.test/code\"\npath = \"/srv/a\"\n\
+             into = \"/usr/share/a\"\n{lines}\n"
+        )
+    };
     let state = "[[state]]\npath = \"/var/lib/a\"\ndoc = \"x\"\n";
     let changes = [
         source("type = \"zip\""),
@@ -364,6 +372,13 @@ fn sources_that_nobody_can_trust() {
         format!("{state}{}", into("/var/lib/a/b")),
         git(&sha256),
         git("commit = \"7498a81\""),
+        package(&format!("{sha256}\n{published}\ninto = \"/usr/share/a\"")),
+        package(""),
+        oci(""),
+        oci("digest = \"7e5e\""),
+        oci(&format!("{digest}\n{sha256}")),
+        oci(&digest).replace("a.test/code\"", "code:1.0\""),
+        oci(&digest).replace("path = \"/srv/a\"", "path = \"srv/a\""),
         archive(&format!("{sha256}\n{published}")).replace("sources.code", "sources.Code"),
     ];
     let changes: Vec<(&str, &str)> = changes.iter().map(|change| ("", change.as_str())).collect();

@@ -47,7 +47,7 @@ pub fn unpack(path: &Path, strip: usize, scratch: &Path) -> Result<Contents, Err
         })?;
         let header = entry.header().clone();
         if let Some(member) = assembler.take(&header, &mut entry)? {
-            unpacking.take(member, &mut entry)?;
+            unpacking.take(member.acceptable()?, &mut entry)?;
         }
     }
     // Decoders check their checksums at the end.
@@ -74,7 +74,7 @@ fn refuse_others(start: &[u8]) -> Result<(), Error> {
     Err(Error::Format { problem: what.to_owned() })
 }
 
-fn damaged(source: io::Error) -> Error {
+pub(super) fn damaged(source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::FileTooLarge => {
             Error::TooLarge { limit: format!("{} GiB", SIZE_LIMIT >> 30) }
@@ -110,6 +110,7 @@ impl Unpacking {
                 let offset = self.store(size, content)?;
                 NodeKind::File { offset, size, executable: member.mode & 0o100 != 0 }
             }
+            MemberKind::Other => return Err(refuse("it is neither file, directory nor link")),
             MemberKind::Hardlink { target } => {
                 let target = stripped(&target, self.strip).ok().flatten();
                 match target.and_then(|target| self.collector.nodes.get(&target)) {

@@ -24,15 +24,35 @@ pub(super) struct Member {
     pub kind: MemberKind,
     pub mode: u32,
     pub mtime: u64,
+    /// Why no image may have it, if none may.
+    pub problem: Option<String>,
 }
 
-/// What a member is. What an image cannot have is refused when it is put together.
+impl Member {
+    /// The member, if an image may have it.
+    pub fn acceptable(self) -> Result<Self, Error> {
+        match self.problem {
+            Some(problem) => Err(Error::member(text(&self.name), problem)),
+            None => Ok(self),
+        }
+    }
+}
+
+/// What a member is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MemberKind {
     Directory,
-    File { size: u64 },
-    Symlink { target: PathBuf },
-    Hardlink { target: Vec<u8> },
+    File {
+        size: u64,
+    },
+    Symlink {
+        target: PathBuf,
+    },
+    Hardlink {
+        target: Vec<u8>,
+    },
+    /// What no image may have.
+    Other,
 }
 
 /// Names that came in records of their own, before the member that they are for.
@@ -98,37 +118,42 @@ impl Assembler {
         let link = self.link.take();
         let link = link.or_else(|| header.link_name_bytes().map(Cow::into_owned));
         let link = link.unwrap_or_default();
-        let refuse = |problem: &str| Err(Error::member(text(&name), problem));
         if self.size.take().is_some_and(|whole| whole != size) {
-            return refuse("it is larger than the header of a member can say");
+            let problem = "it is larger than the header of a member can say";
+            return Err(Error::member(text(&name), problem));
         }
+        let mut problem = None;
+        let mut refuse = |why: &str| {
+            problem = Some(why.to_owned());
+            MemberKind::Other
+        };
         let mode = header.mode().map_err(Error::Damaged)?;
         let kind = match header.entry_type() {
             // Before POSIX, a directory was a file whose name ends with a slash.
             EntryType::Regular if name.ends_with(b"/") => MemberKind::Directory,
             EntryType::Regular | EntryType::Continuous => MemberKind::File { size },
             EntryType::Directory => MemberKind::Directory,
-            EntryType::Symlink if link.is_empty() => return refuse("it points nowhere"),
+            EntryType::Symlink if link.is_empty() => refuse("it points nowhere"),
             EntryType::Symlink => MemberKind::Symlink { target: OsString::from_vec(link).into() },
             EntryType::Link => MemberKind::Hardlink { target: link },
-            EntryType::Block | EntryType::Char => return refuse("it is a device"),
-            EntryType::Fifo => return refuse("it is a named pipe"),
-            EntryType::GNUSparse => return refuse("it is a sparse file"),
+            EntryType::Block | EntryType::Char => refuse("it is a device"),
+            EntryType::Fifo => refuse("it is a named pipe"),
+            EntryType::GNUSparse => refuse("it is a sparse file"),
             other => {
                 let kind = char::from(other.as_byte()).escape_default().to_string();
-                return refuse(&format!("it is of the unknown tar type `{kind}`"));
+                refuse(&format!("it is of the unknown tar type `{kind}`"))
             }
         };
         if matches!(kind, MemberKind::File { .. }) && mode & 0o6000 != 0 {
-            return refuse(
+            refuse(
                 "it is set-user-id or set-group-id, and an image gets no privileges from outside",
             );
         }
-        if size > 0 && !matches!(kind, MemberKind::File { .. }) {
-            return refuse("it is no file and yet has content");
+        if size > 0 && !matches!(kind, MemberKind::File { .. } | MemberKind::Other) {
+            refuse("it is no file and yet has content");
         }
         let mtime = header.mtime().unwrap_or(0);
-        Ok(Member { name, kind, mode, mtime })
+        Ok(Member { name, kind, mode, mtime, problem })
     }
 }
 

@@ -9,6 +9,7 @@ mod directory;
 pub mod git;
 mod links;
 mod member;
+pub mod oci;
 #[cfg(test)]
 mod tests;
 
@@ -103,6 +104,16 @@ pub enum Error {
         /// The limit, with its unit.
         limit: String,
     },
+    /// It is no OCI image that files can be taken of.
+    #[error("it is no usable OCI image: {problem}")]
+    #[diagnostic(help(
+        "look at the image with `skopeo inspect --raw`, and at `digest` and `path` of the definition; the digest \
+         is that of a manifest, or of an index with one for linux/amd64"
+    ))]
+    Image {
+        /// What is wrong.
+        problem: String,
+    },
     /// There is nothing in it.
     #[error("there is nothing in it")]
     #[diagnostic(help("look with `tar --list` at what is in the archive, and at `strip`"))]
@@ -122,6 +133,10 @@ pub enum Error {
 }
 
 impl Error {
+    fn image(problem: impl Into<String>) -> Self {
+        Self::Image { problem: problem.into() }
+    }
+
     fn member(member: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Self::Member { member: member.as_ref().display().to_string(), problem: problem.into() }
     }

@@ -60,12 +60,12 @@ fn further_repositories_give_what_they_are_allowed_to() {
     // Nobody but the image that names it, and what stands on it, sees it.
     let mut wishes = wishes;
     wishes[1] = image(&archive, "web", Some("base"), &["sql-tools"]);
-    let error = resolve(&wishes, &archive, None, &Update::All, at(NOW)).unwrap_err();
+    let error = resolve(&wishes, &archive, None, None, &Update::All, at(NOW)).unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
     // What is locked stays, and is brought up to date on demand.
     publish_vendor(&mut archive, &VENDOR.replace("sql 1", "sql 3"));
     let wishes = with_flat(&archive, &["sql", "sql-tools"]);
-    let second = super::resolve(&wishes, &archive, Some(&lock), &Update::Missing, at(NOW));
+    let second = super::resolve(&wishes, &archive, None, Some(&lock), &Update::Missing, at(NOW));
     let second = second.unwrap().lock;
     assert_eq!(content(&second)[1], "sql: libsql 2, sql 3, sql-tools 1");
 }
@@ -82,7 +82,7 @@ fn certificates_from_a_url_count_by_their_fingerprint() {
             Some(bytes) => archive.put("vendor.gpg", bytes),
             None => archive.remove("vendor.gpg"),
         }
-        let resolution = resolve(&wishes, &archive, None, &Update::All, at(NOW)).unwrap();
+        let resolution = resolve(&wishes, &archive, None, None, &Update::All, at(NOW)).unwrap();
         assert_eq!(content(&resolution.lock).len(), 2, "base and web are locked all the same");
         for group in resolution.left_out {
             assert_eq!(group.missing, ["sql", "sql/machine"]);
@@ -102,19 +102,21 @@ fn images_whose_repository_is_out_of_reach_stay_while_they_fit() {
     // Nothing below changes: what was locked stays, with the moment at which it was on offer.
     let mut more = wishes.clone();
     more.push(image(&archive, "tool", Some("base"), &["tool"]));
-    let second = resolve(&more, &archive, Some(&first), &Update::Missing, at(NOW + 60)).unwrap();
+    let second =
+        resolve(&more, &archive, None, Some(&first), &Update::Missing, at(NOW + 60)).unwrap();
     assert_eq!(content(&second.lock)[1], "sql: libsql 2 (departed), sql 1 (departed)");
     assert_eq!(second.lock.check(&more), Ok(()));
     assert_eq!(second.lock.repositories, first.repositories);
     assert_eq!(second.left_out[0].kept, ["sql", "sql/machine"]);
     // The same if everything is to be the newest and nothing is newer.
-    let third = resolve(&wishes, &archive, Some(&first), &Update::All, at(NOW + 60)).unwrap();
+    let third = resolve(&wishes, &archive, None, Some(&first), &Update::All, at(NOW + 60)).unwrap();
     assert_eq!(third.lock, first);
     assert_eq!(third.left_out[0].kept, ["sql", "sql/machine"]);
     // Something below changes.
     let news = packages(&format!("{FIRST}\n libsql 2").replace("ssl 1\n", "ssl 2\n"));
     archive.publish("trixie", NOW - 50, &news);
-    let fourth = resolve(&wishes, &archive, Some(&first), &Update::All, at(NOW + 60)).unwrap();
+    let fourth =
+        resolve(&wishes, &archive, None, Some(&first), &Update::All, at(NOW + 60)).unwrap();
     assert_eq!(content(&fourth.lock), ["base: base 1, libc 1, ssl 2", "web: web 1"]);
     assert_eq!(fourth.left_out[0].lost, ["sql", "sql/machine"]);
 }
