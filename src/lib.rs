@@ -19,3 +19,4 @@ pub mod progress;
 pub mod render;
 pub mod sandbox;
 pub mod store;
+pub mod swap;

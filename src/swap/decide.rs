@@ -178,7 +178,8 @@ fn rollback(sight: &Sight, views: &[&View], scope: &Scope) -> Decision {
 /// The image that came last to a role, whether or not it stayed.
 fn latest(sight: &Sight, role: &Role) -> Option<Digest> {
     let views = sight.views.iter().filter(|view| view.role.name == role.name);
-    let guests = views.flat_map(|view| &view.guests).filter(|guest| guest.record.phase != Phase::Old);
+    let guests =
+        views.flat_map(|view| &view.guests).filter(|guest| guest.record.phase != Phase::Old);
     let last = guests.max_by_key(|guest| (guest.record.since, guest.record.generation))?;
     match (last.record.origin, &last.record.replaces) {
         (Origin::Rollback, Some(replaced)) => Some(replaced.image),
@@ -225,4 +226,3 @@ pub(super) fn kept(sight: &Sight, guest: &Guest) -> Option<String> {
     };
     Some(text.to_owned())
 }
-

@@ -10,11 +10,11 @@ use super::decide::decide;
 use super::goal::{Decision, Gate, Goal, Known, Scope};
 use super::lease::{Denied, Held, Holder};
 use super::outcome::{Event, Interruption, Outcome, Stop, Stuck};
+use super::plan::{Standing, differences};
 use super::platform::{
     CallError, Guest, GuestId, Halted, Health, Platform, Revision, Survey, Watch,
 };
 use super::record::Phase;
-use super::plan::{Standing, differences};
 use super::refusal::Refusal;
 use super::step::Step;
 use super::wanted::Wanted;
@@ -249,8 +249,7 @@ impl Run<'_, '_> {
     /// Takes back what was begun on `node`, if there is something to take back and that is not what has
     /// just failed.
     fn turn_back(&mut self, node: &Hostname, reason: String, survey: &Survey) -> Ended {
-        let begun =
-            |guest: &Guest| guest.record.node == *node && guest.record.phase == Phase::New;
+        let begun = |guest: &Guest| guest.record.node == *node && guest.record.phase == Phase::New;
         if matches!(self.goal, Goal::Undo { .. }) || !survey.guests.iter().any(begun) {
             return Err(Outcome::Stuck(Stuck { node: node.clone(), reason }));
         }
@@ -291,11 +290,11 @@ impl Run<'_, '_> {
     fn perform(&mut self, step: &Step, survey: &Survey) -> Ended {
         self.waiting = None;
         self.keep_lease()?;
-        if let Step::Start { node, guest, .. } = step {
-            if self.starts.get(guest) >= Some(&STARTS) {
-                let reason = format!("guest {guest} was started {STARTS} times and is stopped again");
-                return self.turn_back(node, reason, survey);
-            }
+        if let Step::Start { node, guest, .. } = step
+            && self.starts.get(guest) >= Some(&STARTS)
+        {
+            let reason = format!("guest {guest} was started {STARTS} times and is stopped again");
+            return self.turn_back(node, reason, survey);
         }
         (self.operator.tell)(&Event::Begun(step));
         let ended = Cell::new(None);
@@ -314,9 +313,9 @@ impl Run<'_, '_> {
                 let reason = "it did not stop in the time that it has for draining".to_owned();
                 self.turn_back(step.node(), reason, survey)
             }
-            Err(CallError::Abandoned) => Err(ended
-                .into_inner()
-                .unwrap_or(Outcome::Interrupted(Interruption::Signal))),
+            Err(CallError::Abandoned) => {
+                Err(ended.into_inner().unwrap_or(Outcome::Interrupted(Interruption::Signal)))
+            }
             Err(error @ CallError::Unreachable(_)) => self.try_again(&what, error),
             Err(error @ CallError::Conflict(_)) => {
                 self.conflicts += 1;
@@ -341,9 +340,7 @@ impl Run<'_, '_> {
     fn call(&self, step: &Step, watch: &mut dyn Watch) -> Result<Halted, CallError> {
         let platform = self.operator.platform;
         let done = match step {
-            Step::Upload { host, artifact, .. } => {
-                platform.ensure_artifact(host, artifact, watch)
-            }
+            Step::Upload { host, artifact, .. } => platform.ensure_artifact(host, artifact, watch),
             Step::Create(new) => platform.create(new, watch),
             Step::Write { guest, revision, record, .. } => {
                 platform.write_record(*guest, revision, record)

@@ -127,9 +127,8 @@ impl Lease {
             Found::Block(text) => text,
             Found::Broken(why, _) => return Err(LeaseError::Damaged(why)),
         };
-        let damaged = |error: toml::de::Error| {
-            LeaseError::Damaged(super::record::one_line(error.message()))
-        };
+        let damaged =
+            |error: toml::de::Error| LeaseError::Damaged(super::record::one_line(error.message()));
         let table: toml::Table = toml::from_str(&text).map_err(damaged)?;
         match table.get("schema").and_then(toml::Value::as_integer) {
             Some(schema) if schema > i64::from(SCHEMA) => {
@@ -213,10 +212,10 @@ impl<'a> Held<'a> {
     /// Gives the lease back. Where that fails, it runs out.
     pub(super) fn release(self) {
         let token = &self.lease.holder.token;
-        if let Ok((Some(lease), revision)) = self.platform.read_lease() {
-            if lease.holder.token == *token {
-                let _ = self.platform.write_lease(None, &revision);
-            }
+        if let Ok((Some(lease), revision)) = self.platform.read_lease()
+            && lease.holder.token == *token
+        {
+            let _ = self.platform.write_lease(None, &revision);
         }
     }
 }

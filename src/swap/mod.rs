@@ -29,14 +29,14 @@ mod wanted;
 
 pub use clock::{Clock, SystemClock};
 pub use decide::decide;
-pub use goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
 pub use execute::{Operator, Settings};
-pub use outcome::{Event, Interruption, Outcome, Stop, Stuck};
+pub use goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
 pub use lease::{Holder, Lease, LeaseError};
+pub use outcome::{Event, Interruption, Outcome, Stop, Stuck};
 pub use plan::{Difference, Ending, Plan, Planned, Standing, differences, orphans, plan, remains};
 pub use platform::{
-    CallError, Guest, GuestId, GuestKind, Halted, Health, NewGuest, Platform, Revision, Status,
-    Stranger, Strangeness, Survey, Volume, Watch,
+    CallError, Guest, GuestId, Halted, Health, NewGuest, Platform, Revision, Status, Strangeness,
+    Stranger, Survey, Volume, Watch,
 };
 pub use record::{Origin, Phase, Reading, Record, RecordError, Replaced, merge_tags};
 pub use refusal::{At, Refusal};

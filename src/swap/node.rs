@@ -1,13 +1,13 @@
 //! What comes next, for one node.
 
 use super::goal::{Decision, Gate, Purpose};
-use super::platform::{Guest, GuestId, GuestKind, NewGuest, Status};
+use super::platform::{Guest, GuestId, NewGuest, Status};
 use super::record::{Origin, Phase, Record, Replaced, one_line};
 use super::refusal::{At, Refusal};
 use super::sight::Sight;
 use super::step::{Change, Step};
 use super::view::{View, returning};
-use crate::definition::{Hostname, VolumeName};
+use crate::definition::{GuestKind, Hostname};
 
 /// What a node is brought to.
 pub(super) enum Aim<'a> {
@@ -48,7 +48,9 @@ impl<'a> Proposal<'_, 'a> {
         if let Some(new) = self.candidate()? {
             return match self.view.fits(new) {
                 true => self.converge(new, true),
-                false => Err(self.give_up(new, None, "another image was wanted before it was ready")),
+                false => {
+                    Err(self.give_up(new, None, "another image was wanted before it was ready"))
+                }
             };
         }
         match self.view.current() {
@@ -89,7 +91,7 @@ impl<'a> Proposal<'_, 'a> {
     /// The guest that is to get the node, once it is the only one.
     fn candidate(&self) -> Found<Option<&'a Guest>> {
         let Some(chosen) = self.view.candidate() else { return Ok(None) };
-        for other in self.view.phase(Phase::New).filter(|other| other.id != chosen.id) {
+        if let Some(other) = self.view.phase(Phase::New).find(|other| other.id != chosen.id) {
             return Err(self.give_up(other, None, "made twice"));
         }
         let late = |current: &Guest| current.record.generation >= chosen.record.generation;
@@ -233,7 +235,14 @@ impl<'a> Proposal<'_, 'a> {
         };
         let fresh = fresh.map(|(name, size)| (name.clone(), *size)).collect();
         let kind = role.kind;
-        Err(Decision::Do(Step::Create(Box::new(NewGuest { id, host, kind, artifact, record, fresh }))))
+        Err(Decision::Do(Step::Create(Box::new(NewGuest {
+            id,
+            host,
+            kind,
+            artifact,
+            record,
+            fresh,
+        }))))
     }
 
     /// Brings the guest back whose place `current` has taken.
@@ -255,13 +264,12 @@ impl<'a> Proposal<'_, 'a> {
         let current = self.view.current().filter(|current| current.id != target.id);
         let new = target.record.phase == Phase::New;
         self.state_can_move(Some(target.id), &target.host, target.kind)?;
-        if let (Some(current), true) = (current, new) {
-            if current.record.successor != Some(target.id) {
-                self.others_ready()?;
-                let successor = Some(target.id);
-                let record = Record { successor, ..current.record.clone() };
-                return Err(write(current, record, Change::Yield));
-            }
+        if let Some(current) = current.filter(|_| new)
+            && current.record.successor != Some(target.id)
+        {
+            self.others_ready()?;
+            let record = Record { successor: Some(target.id), ..current.record.clone() };
+            return Err(write(current, record, Change::Yield));
         }
         self.halt_all_but(Some(target.id))?;
         self.gather(target)?;
@@ -285,7 +293,8 @@ impl<'a> Proposal<'_, 'a> {
         }
         if new {
             let (phase, since) = (Phase::Current, self.sight.survey.now);
-            let record = Record { phase, since, successor: None, reason: None, ..target.record.clone() };
+            let record =
+                Record { phase, since, successor: None, reason: None, ..target.record.clone() };
             return Err(write(target, record, Change::Commit));
         }
         match self.view.phase(Phase::Current).find(|guest| guest.id != target.id) {
@@ -301,9 +310,11 @@ impl<'a> Proposal<'_, 'a> {
     /// Stops whatever else runs. Before the guest that has the node is stopped, the others of its role
     /// are asked once more.
     fn halt_all_but(&self, target: Option<GuestId>) -> Found {
-        let mut running = self.view.guests.iter().filter(|guest| {
-            Some(guest.id) != target && guest.status == Status::Running
-        });
+        let mut running = self
+            .view
+            .guests
+            .iter()
+            .filter(|guest| Some(guest.id) != target && guest.status == Status::Running);
         let Some(guest) = running.next() else { return Ok(()) };
         if guest.record.phase == Phase::Current {
             self.others_ready()?;
@@ -362,7 +373,7 @@ impl<'a> Proposal<'_, 'a> {
             phase: Phase::New,
             since: self.sight.survey.now,
             origin,
-            volumes: volumes.keys().map(|name| VolumeName::clone(name)).collect(),
+            volumes: volumes.into_keys().cloned().collect(),
             replaces,
             successor: None,
             reason: None,

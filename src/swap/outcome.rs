@@ -51,7 +51,9 @@ pub enum Event<'a> {
 pub enum Interruption {
     /// The operator wanted it.
     #[error("interrupted")]
-    #[diagnostic(help("`imgbuild status` shows how far it has got; run the same again to go on, or `imgbuild rollback`"))]
+    #[diagnostic(help(
+        "`imgbuild status` shows how far it has got; run the same again to go on, or `imgbuild rollback`"
+    ))]
     Signal,
     /// The lease is another's.
     #[error("this process was held up for so long that {} has taken over", .0.as_ref().map_or_else(|| "somebody else".to_owned(), |lease| lease.holder.to_string()))]

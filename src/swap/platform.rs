@@ -11,12 +11,10 @@ use super::lease::Lease;
 use super::record::{Record, RecordError};
 use super::wanted::Node;
 use crate::debian::date::Moment;
-use crate::definition::{Hostname, SiteName, VolumeName};
+use crate::definition::{GuestKind, Hostname, SiteName, VolumeName};
 
 /// The number of a guest, unique among all guests of the cluster.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GuestId(pub u32);
 
@@ -30,25 +28,6 @@ impl fmt::Display for GuestId {
 /// read, and is refused when it is not the one there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Revision(pub String);
-
-/// What a guest is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuestKind {
-    /// A virtual machine, from a disk.
-    Machine,
-    /// A container, from a template.
-    Container,
-}
-
-impl fmt::Display for GuestKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Machine => "virtual machine",
-            Self::Container => "container",
-        })
-    }
-}
 
 /// Whether a guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

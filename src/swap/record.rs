@@ -257,9 +257,8 @@ fn parse(text: &str) -> Result<Record, RecordError> {
         }
         _ => return Err(damaged("it has no schema that there ever was".to_owned())),
     }
-    let table: Table = table.try_into().map_err(|error: toml::de::Error| {
-        damaged(one_line(error.message()))
-    })?;
+    let table: Table =
+        table.try_into().map_err(|error: toml::de::Error| damaged(one_line(error.message())))?;
     let invalid = |what: &str, text: &str, expected: &dyn std::fmt::Display| {
         damaged(format!("{what} `{}` is not {expected}", one_line(text)))
     };

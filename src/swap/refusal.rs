@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::platform::{Guest, GuestId, GuestKind};
+use super::platform::{Guest, GuestId};
 use super::record::RecordError;
 use super::wanted::Node;
-use crate::definition::{Hostname, ImageName, VolumeName};
+use crate::definition::{GuestKind, Hostname, ImageName, VolumeName};
 
 /// The place that a refusal is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,9 @@ impl fmt::Display for At {
 pub enum Refusal {
     /// The cluster has no majority.
     #[error("the cluster has no quorum: no guest can be changed")]
-    #[diagnostic(help("bring the missing hosts back (`pvecm status` on a host), then run this again"))]
+    #[diagnostic(help(
+        "bring the missing hosts back (`pvecm status` on a host), then run this again"
+    ))]
     NoQuorum,
 
     /// The selection names something that the site does not have.
@@ -89,7 +91,9 @@ pub enum Refusal {
 
     /// No id is left for a new guest.
     #[error("{at}: all guest ids from {first} to {last} are taken")]
-    #[diagnostic(help("run `imgbuild prune` to destroy old guests, or widen `vmids` in the overlay"))]
+    #[diagnostic(help(
+        "run `imgbuild prune` to destroy old guests, or widen `vmids` in the overlay"
+    ))]
     NoFreeId {
         /// The node.
         at: At,
@@ -114,7 +118,9 @@ pub enum Refusal {
 
     /// A task works on a guest, for too long.
     #[error("{at} is still busy: {task}")]
-    #[diagnostic(help("look at the task in Proxmox's task list; run this again when it has ended"))]
+    #[diagnostic(help(
+        "look at the task in Proxmox's task list; run this again when it has ended"
+    ))]
     Busy {
         /// The guest.
         at: String,
@@ -135,14 +141,18 @@ pub enum Refusal {
 
     /// The host does not say whether the guest runs.
     #[error("{at}: its host does not answer, so nobody knows whether the guest runs")]
-    #[diagnostic(help("bring the host back; a second guest of the node must not be started before"))]
+    #[diagnostic(help(
+        "bring the host back; a second guest of the node must not be started before"
+    ))]
     HostUnknown {
         /// The guest.
         at: At,
     },
 
     /// A snapshot keeps a state volume from leaving its guest.
-    #[error("{at}: the snapshot `{snapshot}` holds the state volume `{volume}`, which therefore cannot be moved")]
+    #[error(
+        "{at}: the snapshot `{snapshot}` holds the state volume `{volume}`, which therefore cannot be moved"
+    )]
     #[diagnostic(help("delete the snapshot; a backup made with vzdump is no obstacle"))]
     Snapshot {
         /// The guest.
@@ -245,7 +255,9 @@ pub enum Refusal {
 
     /// At the end, some nodes are not ready.
     #[error("everything is in place, but {} not ready", list(nodes))]
-    #[diagnostic(help("look into the journal of these guests; `imgbuild rollback` brings the images before back"))]
+    #[diagnostic(help(
+        "look into the journal of these guests; `imgbuild rollback` brings the images before back"
+    ))]
     NotReady {
         /// The nodes, and what they say.
         nodes: Vec<(Hostname, String)>,

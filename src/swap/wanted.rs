@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::platform::{GuestId, GuestKind};
-use crate::definition::{Hostname, ImageName, SiteName, VolumeName};
+use super::platform::GuestId;
+use crate::definition::{GuestKind, Hostname, ImageName, SiteName, VolumeName};
 use crate::digest::Digest;
 
 /// A role as its nodes at the site should run it.
@@ -161,10 +161,10 @@ impl Wanted {
         loop {
             let before = roles.len();
             for other in self.roles.values() {
-                if let Some(arbitrator) = &other.arbitrator {
-                    if roles.contains(&other.name) || roles.contains(arbitrator) {
-                        roles.extend([&other.name, arbitrator]);
-                    }
+                if let Some(arbitrator) = &other.arbitrator
+                    && (roles.contains(&other.name) || roles.contains(arbitrator))
+                {
+                    roles.extend([&other.name, arbitrator]);
                 }
             }
             if roles.len() == before {

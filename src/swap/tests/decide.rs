@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use miette::Diagnostic as _;
 
 use super::{EVERYWHERE, campus, deploy, deployed, name, only};
+use crate::definition::GuestKind;
 use crate::swap::*;
 
 /// What is decided when `change` has happened to the site.
@@ -40,7 +41,8 @@ fn changed(change: impl Fn(&mut Role, &mut Node)) -> Wanted {
         let role = roles.iter_mut().find(|role| role.name == node.role).expect("a role");
         change(role, node);
     }
-    Wanted::new(site.site().clone(), roles, nodes, site.ids().clone(), site.grace()).expect("a site")
+    Wanted::new(site.site().clone(), roles, nodes, site.ids().clone(), site.grace())
+        .expect("a site")
 }
 
 #[test]
@@ -54,30 +56,51 @@ fn every_refusal_says_what_where_why_and_how_to_mend_it() {
     add("unknown node", refusal(&only("sql4"), &wanted, |_| {}));
     let roles = Scope { roles: vec![name("mail")], nodes: vec![] };
     add("unknown role", refusal(&Goal::Rollback { scope: roles }, &wanted, |_| {}));
-    add("damaged", refusal(&deploy(), &wanted, |survey| {
-        survey.strangers.push(stranger(900, "sql3", Strangeness::Unreadable(damaged())));
-    }));
-    add("newer", refusal(&deploy(), &wanted, |survey| {
-        let why = Strangeness::Unreadable(RecordError::Newer(2));
-        survey.strangers.push(stranger(4042, "x", why));
-    }));
-    add("name taken", refusal(&sql3(), &wanted, |survey| {
-        survey.strangers.push(stranger(900, "SQL3", Strangeness::NoRecord));
-    }));
-    add("locked", refusal(&sql3(), &wanted, |survey| {
-        guest(survey, "sql3").lock = Some("backup".to_owned());
-    }));
+    add(
+        "damaged",
+        refusal(&deploy(), &wanted, |survey| {
+            survey.strangers.push(stranger(900, "sql3", Strangeness::Unreadable(damaged())));
+        }),
+    );
+    add(
+        "newer",
+        refusal(&deploy(), &wanted, |survey| {
+            let why = Strangeness::Unreadable(RecordError::Newer(2));
+            survey.strangers.push(stranger(4042, "x", why));
+        }),
+    );
+    add(
+        "name taken",
+        refusal(&sql3(), &wanted, |survey| {
+            survey.strangers.push(stranger(900, "SQL3", Strangeness::NoRecord));
+        }),
+    );
+    add(
+        "locked",
+        refusal(&sql3(), &wanted, |survey| {
+            guest(survey, "sql3").lock = Some("backup".to_owned());
+        }),
+    );
     add("managed", refusal(&sql3(), &wanted, |survey| guest(survey, "sql3").managed = true));
-    add("host", refusal(&sql3(), &wanted, |survey| {
-        guest(survey, "sql3").status = Status::Unknown;
-    }));
-    add("snapshot", refusal(&sql3(), &wanted, |survey| {
-        let volume = guest(survey, "sql3").volumes.values_mut().next().unwrap();
-        volume.snapshots.push("before-upgrade".to_owned());
-    }));
-    add("other host", refusal(&sql3(), &wanted, |survey| {
-        guest(survey, "sql3").host = name("pve9");
-    }));
+    add(
+        "host",
+        refusal(&sql3(), &wanted, |survey| {
+            guest(survey, "sql3").status = Status::Unknown;
+        }),
+    );
+    add(
+        "snapshot",
+        refusal(&sql3(), &wanted, |survey| {
+            let volume = guest(survey, "sql3").volumes.values_mut().next().unwrap();
+            volume.snapshots.push("before-upgrade".to_owned());
+        }),
+    );
+    add(
+        "other host",
+        refusal(&sql3(), &wanted, |survey| {
+            guest(survey, "sql3").host = name("pve9");
+        }),
+    );
     let container = changed(|role, _| role.kind = GuestKind::Container);
     add("other kind", refusal(&sql3(), &container, |_| {}));
     let other = changed(|_, node| {
@@ -86,23 +109,38 @@ fn every_refusal_says_what_where_why_and_how_to_mend_it() {
         }
     });
     add("other role", refusal(&sql3(), &other, |_| {}));
-    add("volume missing", refusal(&sql3(), &wanted, |survey| guest(survey, "sql3").volumes.clear()));
-    add("volume twice", refusal(&sql3(), &wanted, |survey| {
-        let mut copy = guest(survey, "sql3").clone();
-        (copy.id, copy.status) = (GuestId(4050), Status::Stopped);
-        copy.record.phase = Phase::Old;
-        survey.guests.push(copy);
-    }));
-    add("no id", refusal(&sql3(), &wanted, |survey| {
-        let role = campus(2).role_named("galera").unwrap().artifact.clone();
-        survey.artifacts.insert((name("pve3"), role));
-        let all = (4000..=4099).map(|id| stranger(id, "x", Strangeness::NoRecord));
-        survey.strangers.extend(all);
-    }));
-    add("unfinished", refusal(&only("lb1"), &wanted, |survey| {
-        guest(survey, "sql3").record.successor = Some(GuestId(4050));
-    }));
-    add("nothing before", refusal(&Goal::Rollback { scope: Scope::node(&name("lb1")) }, &wanted, |_| {}));
+    add(
+        "volume missing",
+        refusal(&sql3(), &wanted, |survey| guest(survey, "sql3").volumes.clear()),
+    );
+    add(
+        "volume twice",
+        refusal(&sql3(), &wanted, |survey| {
+            let mut copy = guest(survey, "sql3").clone();
+            (copy.id, copy.status) = (GuestId(4050), Status::Stopped);
+            copy.record.phase = Phase::Old;
+            survey.guests.push(copy);
+        }),
+    );
+    add(
+        "no id",
+        refusal(&sql3(), &wanted, |survey| {
+            let role = campus(2).role_named("galera").unwrap().artifact.clone();
+            survey.artifacts.insert((name("pve3"), role));
+            let all = (4000..=4099).map(|id| stranger(id, "x", Strangeness::NoRecord));
+            survey.strangers.extend(all);
+        }),
+    );
+    add(
+        "unfinished",
+        refusal(&only("lb1"), &wanted, |survey| {
+            guest(survey, "sql3").record.successor = Some(GuestId(4050));
+        }),
+    );
+    add(
+        "nothing before",
+        refusal(&Goal::Rollback { scope: Scope::node(&name("lb1")) }, &wanted, |_| {}),
+    );
     insta::assert_snapshot!(text);
 }
 
@@ -133,15 +171,25 @@ fn others_that_are_not_ready_keep_a_node_where_it_is() {
 fn a_prune_takes_what_is_old_stopped_and_empty_and_nothing_else() {
     let prune = Goal::Prune { scope: EVERYWHERE };
     let wanted = campus(1);
-    let cases: [(&str, fn(&mut Guest), Option<&str>); 9] = [
+    /// A name, what is different, and why the guest is kept.
+    type Case = (&'static str, fn(&mut Guest), Option<&'static str>);
+    let cases: [Case; 9] = [
         ("old", |_| {}, None),
         ("failed", |guest| guest.record.phase = Phase::Failed, None),
-        ("young", |guest| guest.record.since = guest.record.since.after(DAY), Some("it is kept until")),
+        (
+            "young",
+            |guest| guest.record.since = guest.record.since.after(DAY),
+            Some("it is kept until"),
+        ),
         ("running", |guest| guest.status = Status::Running, Some("it is not stopped")),
-        ("state", |guest| {
-            let volume = Volume { size_gib: 8, snapshots: vec![] };
-            guest.volumes.insert(name("mysql"), volume);
-        }, Some("it has state volumes")),
+        (
+            "state",
+            |guest| {
+                let volume = Volume { size_gib: 8, snapshots: vec![] };
+                guest.volumes.insert(name("mysql"), volume);
+            },
+            Some("it has state volumes"),
+        ),
         ("disk", |guest| guest.other_disks.push("scsi5".to_owned()), Some("it has disks that")),
         ("protected", |guest| guest.protected = true, Some("it is protected")),
         ("locked", |guest| guest.lock = Some("backup".to_owned()), Some("it is locked")),

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::model::World;
-use super::{Counted, EVERYWHERE, Fault, Session, campus, deploy, deployed, image, name, only, run};
+use super::{
+    Counted, EVERYWHERE, Fault, Session, campus, deploy, deployed, image, name, only, run,
+};
 use crate::swap::*;
 
 fn session(world: &RefCell<World>) -> Session<'_> {
@@ -59,7 +61,9 @@ fn a_guest_that_never_becomes_ready_is_taken_back_and_says_why() {
     let galera = Scope { roles: vec![name("galera")], nodes: Vec::new() };
     let goal = Goal::Deploy { scope: galera, canary: false, pause_after: None };
     let (outcome, steps) = steps_of(&world, &goal);
-    let Outcome::RolledBack { node, reason, image: serves } = outcome else { panic!("{outcome:?}") };
+    let Outcome::RolledBack { node, reason, image: serves } = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(node.as_str(), "sql2");
     assert_eq!(reason, "not ready after 90 s: the service does not start");
     assert_eq!(serves, Some(image(&name("galera"), 1)));
@@ -119,7 +123,8 @@ fn a_guest_that_does_not_drain_is_left_alone() {
     let (outcome, steps) = run(&Session::new(&world, slow), &campus(2), &only("sql3"), "jane");
     let Outcome::RolledBack { reason, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(reason, "it did not stop in the time that it has for draining");
-    let stopped = steps.iter().filter(|step| step.contains("shut it down") || step.contains("stop"));
+    let stopped =
+        steps.iter().filter(|step| step.contains("shut it down") || step.contains("stop"));
     assert_eq!(stopped.count(), 0, "{steps:?}");
 }
 

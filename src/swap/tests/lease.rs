@@ -63,7 +63,8 @@ fn who_was_held_up_for_too_long_finds_out_before_the_next_step() {
             let (outcome, _) = run(&session, &campus(3), &deploy(), "joe@admin2");
             taken.set(outcome == Outcome::Done);
         };
-        let mut first = Session::new(&world, BTreeMap::from([((Counted::Calls, call), Fault::Stall(200))]));
+        let mut first =
+            Session::new(&world, BTreeMap::from([((Counted::Calls, call), Fault::Stall(200))]));
         first.intruder = Some(&second);
         let (outcome, _) = run(&first, &campus(2), &deploy(), "jane@admin1");
         assert!(taken.get(), "call {call}: a lease that has run out can be taken");

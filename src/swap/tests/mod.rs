@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::model::{Counted, Fault, Session, World};
 use super::*;
-use crate::definition::ImageName;
+use crate::definition::{GuestKind, ImageName};
 use crate::digest::Digest;
 
 const EVERYWHERE: Scope = Scope { roles: Vec::new(), nodes: Vec::new() };

@@ -46,12 +46,13 @@ fn a_plan_says_what_is_waited_for_and_ends_where_something_stands_in_the_way() {
     };
     // While there is a choice, the others are asked to choose one.
     let first = once("lb2", "lb1", 4004, 4005, "pve2").replacen("Others: lb1\n", "", 2);
-    let expected =
-        [first, once("lb1", "lb2", 4003, 4006, "pve1"), "End: lb1 lb2".to_owned()];
+    let expected = [first, once("lb1", "lb2", 4003, 4006, "pve1"), "End: lb1 lb2".to_owned()];
     assert_eq!(list(plan).join("\n"), expected.join("\n"));
     survey.guests[4].lock = Some("backup".to_owned());
     let plan = super::super::plan(&campus(2), &goal, &survey, &Known::default());
-    assert!(matches!(plan.ending, Ending::Refused(refusal) if matches!(*refusal, Refusal::Locked { .. })));
+    assert!(
+        matches!(plan.ending, Ending::Refused(refusal) if matches!(*refusal, Refusal::Locked { .. }))
+    );
 }
 
 #[test]
@@ -132,8 +133,8 @@ fn how_long_a_plan_for_200_guests_takes() {
 fn a_large_site_has_a_plan_for_every_node() {
     let (wanted, survey) = large(200);
     let plan = plan(&wanted, &deploy(), &survey, &Known::default());
-    let commits = plan.steps.iter().filter(
-        |planned| matches!(planned, Planned::Step(Step::Write { change: Change::Commit, .. })),
-    );
+    let commits = plan.steps.iter().filter(|planned| {
+        matches!(planned, Planned::Step(Step::Write { change: Change::Commit, .. }))
+    });
     assert_eq!((plan.ending, commits.count()), (Ending::Done, 200));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::model::{Counted, Fault, Faults, Session, World};
 use super::{EVERYWHERE, deploy, image, name, run};
-use crate::definition::{Hostname, ImageName};
+use crate::definition::{GuestKind, Hostname, ImageName};
 use crate::digest::Digest;
 use crate::swap::*;
 
@@ -223,7 +223,8 @@ fn intruder(seed: u64, wanted: Wanted) -> impl Fn(&RefCell<World>) {
         if let (Some(lease), true) = (valid, harmless) {
             let named = matches!(&outcome, Outcome::Held(held) if held.holder == lease.holder);
             if !named {
-                let text = format!("{} had the lease, and another one got {outcome:?}", lease.holder);
+                let text =
+                    format!("{} had the lease, and another one got {outcome:?}", lease.holder);
                 world.borrow_mut().violations.push(text);
             }
         }
@@ -250,8 +251,7 @@ fn case(seed: u64) -> Result<BTreeSet<&'static str>, String> {
 fn story(dice: &mut Dice, sites: &[Wanted], world: &RefCell<World>) -> Result<(), String> {
     strangers(dice, &mut world.borrow_mut());
     for role in sites[1].roles() {
-        let nodes: Vec<_> =
-            sites[1].nodes().iter().filter(|node| node.role == role.name).collect();
+        let nodes: Vec<_> = sites[1].nodes().iter().filter(|node| node.role == role.name).collect();
         if dice.percent(50) {
             world.borrow_mut().leaders.insert(dice.one(&nodes).name.clone());
         }
@@ -309,8 +309,7 @@ fn held(wanted: &Wanted, world: &RefCell<World>) -> Result<(), String> {
     let lease = world.borrow().lease().cloned();
     let now = world.borrow().now();
     let Some(lease) = lease.filter(|lease| lease.expires.unix() > now + 10) else { return Ok(()) };
-    let (outcome, _) =
-        run(&Session::new(world, BTreeMap::new()), wanted, &deploy(), "second");
+    let (outcome, _) = run(&Session::new(world, BTreeMap::new()), wanted, &deploy(), "second");
     match outcome {
         Outcome::Held(found) if found.holder == lease.holder => Ok(()),
         other => Err(format!("{} has the lease, and another one got {other:?}", lease.holder)),
@@ -328,7 +327,8 @@ fn finale(dice: &mut Dice, sites: &[Wanted], world: &RefCell<World>) -> Result<(
     let known: BTreeSet<_> =
         sites.iter().flat_map(|site| site.roles().map(|role| role.image)).collect();
     if dice.percent(50) {
-        let goals = [Goal::Undo { scope: EVERYWHERE, reason: None }, Goal::Rollback { scope: EVERYWHERE }];
+        let goals =
+            [Goal::Undo { scope: EVERYWHERE, reason: None }, Goal::Rollback { scope: EVERYWHERE }];
         for goal in &goals {
             let (outcome, _) = undisturbed(world, &sites[1], goal);
             let nothing = |outcome: &Outcome| {
@@ -362,8 +362,7 @@ fn finale(dice: &mut Dice, sites: &[Wanted], world: &RefCell<World>) -> Result<(
         return Err(format!("the last swap ended with {outcome:?}, its plan with {ending:?}"));
     }
     let steps_differ = |at: &usize| certain && expected.get(*at) != steps.get(*at);
-    if let Some(at) = (0..expected.len().max(steps.len())).find(steps_differ)
-    {
+    if let Some(at) = (0..expected.len().max(steps.len())).find(steps_differ) {
         let (planned, done) = (expected.get(at), steps.get(at));
         return Err(format!("planned was {planned:?}, done was {done:?}"));
     }
@@ -395,9 +394,8 @@ fn whatever_goes_wrong_state_identity_and_quorum_are_kept_and_a_retry_reaches_th
             Err(text) => panic!("{text}"),
         }
     }
-    let every = [
-        "done", "paused", "rolled back", "refused", "held", "stuck", "lease lost", "interrupted",
-    ];
+    let every =
+        ["done", "paused", "rolled back", "refused", "held", "stuck", "lease lost", "interrupted"];
     let missing: Vec<_> = every.iter().filter(|ending| !endings.contains(*ending)).collect();
     assert!(!all || missing.is_empty(), "no case ended so: {missing:?}");
 }

@@ -106,7 +106,8 @@ fn tags_are_those_that_proxmox_takes_and_foreign_ones_stay() {
     let before = ["backup-daily", "imgbuild", "imgbuild-old", "img-0123456789ab", "img-other"];
     let before: Vec<String> = before.iter().map(ToString::to_string).collect();
     let short = format!("img-{}", example().image.short());
-    let expected = ["backup-daily", "img-other", "imgbuild", "imgbuild-failed", "imgbuild-site-campus"];
+    let expected =
+        ["backup-daily", "img-other", "imgbuild", "imgbuild-failed", "imgbuild-site-campus"];
     let mut expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
     expected.push(short);
     expected.sort();
@@ -125,7 +126,13 @@ fn records() -> impl Strategy<Value = Record> {
     let replaces = prop::option::of((any::<u32>(), any::<u64>()));
     let state = (any::<u32>(), phases, any::<u64>(), origins, volumes);
     (names, state, replaces, prop::option::of(any::<u32>()), prop::option::of(".{0,400}")).prop_map(
-        |((site, node, role), (generation, phase, since, origin, volumes), replaces, next, reason)| {
+        |(
+            (site, node, role),
+            (generation, phase, since, origin, volumes),
+            replaces,
+            next,
+            reason,
+        )| {
             Record {
                 // `none` is no site.
                 site: name(&format!("s{site}")),

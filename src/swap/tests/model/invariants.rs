@@ -45,9 +45,8 @@ impl World {
                 && voters.contains(&other.role)
                 && self.deployed.contains(&other.name)
         });
-        let away = others.filter(|other| {
-            !self.available(&other.name) || self.sick.contains(&other.name)
-        });
+        let away =
+            others.filter(|other| !self.available(&other.name) || self.sick.contains(&other.name));
         let away: Vec<_> = away.map(|other| other.name.to_string()).collect();
         if !away.is_empty() {
             let text = format!("{} was taken down without {}", node.name, away.join(", "));
@@ -68,10 +67,10 @@ impl World {
                 }
             }
             let Some(record) = &guest.record else { continue };
-            if guest.running {
-                if let Some(other) = running.insert(&record.node, *id) {
-                    wrong.push(format!("guests {other} and {id} of {} run at once", record.node));
-                }
+            if guest.running
+                && let Some(other) = running.insert(&record.node, *id)
+            {
+                wrong.push(format!("guests {other} and {id} of {} run at once", record.node));
             }
         }
         for (identity, (node, name)) in &self.volumes {
@@ -84,9 +83,8 @@ impl World {
             let voters = self.wanted.electorate(role);
             let nodes = self.wanted.nodes().iter();
             let nodes = nodes.filter(|node| voters.contains(&node.role));
-            let away = nodes.filter(|node| {
-                self.deployed.contains(&node.name) && !self.available(&node.name)
-            });
+            let away = nodes
+                .filter(|node| self.deployed.contains(&node.name) && !self.available(&node.name));
             let away: Vec<_> = away.map(|node| node.name.to_string()).collect();
             if away.len() > 1 {
                 wrong.push(format!("{} are away at once", away.join(", ")));

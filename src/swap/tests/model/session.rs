@@ -57,13 +57,16 @@ pub enum Counted {
 /// What goes wrong, and when.
 pub type Faults = BTreeMap<(Counted, u64), Fault>;
 
+/// Somebody who changes the cluster at the same time.
+pub type Intruder<'w> = dyn Fn(&RefCell<World>) + 'w;
+
 /// What one process sees of the cluster.
 pub struct Session<'w> {
     pub world: &'w RefCell<World>,
     /// What goes wrong.
     pub faults: RefCell<Faults>,
     /// What others do while this process sleeps.
-    pub intruder: Option<&'w dyn Fn(&RefCell<World>)>,
+    pub intruder: Option<&'w Intruder<'w>>,
     calls: Cell<u64>,
     changes: Cell<u64>,
     dead: Cell<bool>,

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::debian::date::Moment;
+use crate::definition::{GuestKind, Hostname, VolumeName};
+use crate::digest::Digest;
 use crate::swap::lease::Lease;
 use crate::swap::platform::{
-    CallError, Guest, GuestId, GuestKind, Health, NewGuest, Revision, Status,
-    Strangeness, Stranger, Survey, Volume,
+    CallError, Guest, GuestId, Health, NewGuest, Revision, Status, Strangeness, Stranger, Survey,
+    Volume,
 };
 use crate::swap::record::{Phase, Reading, Record};
 use crate::swap::wanted::Wanted;
-use crate::debian::date::Moment;
-use crate::definition::{Hostname, VolumeName};
-use crate::digest::Digest;
 
 /// How long a guest takes to become ready, in seconds.
 pub const BOOT: u64 = 20;
@@ -440,4 +440,3 @@ impl Effect {
         }
     }
 }
-
