@@ -20,3 +20,4 @@ pub mod proxmox;
 pub mod render;
 pub mod sandbox;
 pub mod store;
+pub mod swap;

@@ -129,6 +129,15 @@ pub struct ApiUrl {
     port: u16,
 }
 
+impl fmt::Display for GuestKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Container => "container",
+            Self::Machine => "virtual machine",
+        })
+    }
+}
+
 impl ApiUrl {
     /// The port where none is given (`PVE::Service::pveproxy`).
     const PORT: u16 = 8006;

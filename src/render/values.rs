@@ -21,7 +21,10 @@ pub(super) fn values(plan: &Plan) -> Value {
             json!({ "name": plan.role.as_str(), "version": plan.version.as_str() }),
         ),
         ("secrets".to_owned(), Value::Object(secrets.collect())),
-        ("health".to_owned(), json!({ "live": words(&plan.health.live), "ready": words(&plan.health.ready) })),
+        (
+            "health".to_owned(),
+            json!({ "live": words(&plan.health.live), "ready": words(&plan.health.ready) }),
+        ),
         ("swap".to_owned(), swap(plan.swap.as_ref())),
     ]);
     Value::Object(values)
