@@ -227,10 +227,12 @@ fn mistake_24_programs_that_are_fetched_while_installing_and_never_verified() {
         for run in &image.runs {
             let command = run.command.join(" ");
             for tool in ["curl", "wget", "git clone", "docker", "pip", "npm", "apt"] {
-                let used = command
-                    .split(|sign: char| !sign.is_ascii_alphanumeric())
+                // A path among the arguments is a file, and only the first one is run.
+                let run_itself = run.command[0].rsplit('/').next() == Some(tool);
+                let in_a_script = command
+                    .split(|sign: char| !sign.is_ascii_alphanumeric() && !"/._-".contains(sign))
                     .any(|word| word == tool);
-                assert!(!used, "{}: {command}", image.name);
+                assert!(!run_itself && !in_a_script, "{}: {command}", image.name);
             }
         }
     }

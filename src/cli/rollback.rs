@@ -12,7 +12,7 @@ use crate::swap::{Goal, Standing, differences};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Roles and nodes [default: all of the site]
-    #[arg(value_name = "ROLE|NODE")]
+    #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
     site: SiteArguments,

@@ -13,7 +13,7 @@ use crate::swap::{Ending, Goal, PauseAfter, Plan, Wanted, differences, plan};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Roles and nodes [default: all of the site]
-    #[arg(value_name = "ROLE|NODE")]
+    #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
     site: SiteArguments,
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     canary: bool,
     /// Stop after this node, or after all nodes of this role
-    #[arg(long, value_name = "ROLE|NODE")]
+    #[arg(long, value_name = "NAME")]
     pause_after: Option<String>,
     /// Do not ask
     #[arg(long, short)]

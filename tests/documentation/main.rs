@@ -225,6 +225,13 @@ fn every_key_of_an_overlay_is_described_and_exists() {
     let nodes = format!("summary = \"y\"\n[[nodes]]\n{STRANGE}");
     let nodes = Project::with(IMAGE, &nodes).known_keys();
     assert_eq!(keys(&document.section("Keys")), &top | &nodes);
+
+    let known = |table: &str| {
+        Project::with(IMAGE, &format!("summary = \"y\"\n{table}\n{STRANGE}")).known_keys()
+    };
+    let hosting = known("[proxmox]");
+    let guests = known("[guests.x]");
+    assert_eq!(keys(&document.section("Where guests live")), &hosting | &guests);
 }
 
 #[test]
