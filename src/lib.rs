@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod layer;
 pub mod lock;
 pub mod progress;
+pub mod proxmox;
 pub mod render;
 pub mod sandbox;
 pub mod store;

@@ -34,7 +34,7 @@ use support::signer::Signer;
 const IMAGES: [&str; 5] = ["ubuntu", "ubuntu-node", "bbb-ground", "bbb-packages", "bbb"];
 
 /// What of Debian stands in for packages of Ubuntu with these names: what is essential, and what is to be real.
-const DEBIAN: [&str; 31] = [
+const DEBIAN: [&str; 32] = [
     "bash",
     "bsdutils",
     "curl",
@@ -65,6 +65,7 @@ const DEBIAN: [&str; 31] = [
     "systemd-sysv",
     "sysvinit-utils",
     "tar",
+    "udev",
     "util-linux",
 ];
 

@@ -274,8 +274,11 @@ fn mistake_26_recordings_that_never_reach_scalelite() {
         // Scalelite reads it by its group.
         let group = |name: &str| {
             let plan = project.plan(name, Some(&role.site)).unwrap();
-            let found = plan.layers.iter().find_map(|it| it.groups.get("scalelite-spool").cloned());
-            found.map(|group| group.gid)
+            let found = plan
+                .layers
+                .iter()
+                .find_map(|it| it.accounts.groups.get("scalelite-spool").cloned());
+            found
         };
         assert_eq!(group("bbb"), group("files"));
         assert_eq!(group("bbb"), group("scalelite"));

@@ -37,7 +37,7 @@ pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
 pub use package::Packages;
-pub use pending::{Pending, pending};
+pub use pending::{Pending, is_current, pending};
 pub use plan::{
     Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage, PinnedSource,
 };

@@ -1,10 +1,15 @@
 //! What the next build would do.
 
+use std::collections::BTreeMap;
+
 use super::layers::{command_inputs, packages_inputs};
 use super::{
-    Change, LAYER, LayerKind, LayerRecord, LockedImage, LockedPlan, LockedRole, Past, files,
-    sources,
+    Change, LAYER, LayerKind, LayerRecord, LockedDisk, LockedImage, LockedPlan, LockedRole, Past,
+    files, sources,
 };
+use crate::artifact::manifest::Manifest;
+use crate::artifact::name::Format;
+use crate::digest::Digest;
 use crate::render::RenderedLayer;
 use crate::store::Store;
 
@@ -24,21 +29,15 @@ pub struct Pending {
 /// What the next build of `role` would do, as far as can be said without building: on top of a layer that
 /// must be built, the others are compared by everything but the layer below them.
 pub fn pending(store: &Store, role: &LockedRole, past: &[Past]) -> Vec<Pending> {
-    let mut outlook = Outlook { store, past, pending: Vec::new() };
+    let known = |key: &Digest| store.get_key(LAYER, key).map(|record: LayerRecord| record.digest);
+    let mut outlook = Outlook { known: &known, past, pending: Vec::new() };
     let system = outlook.system(&role.plan, Ground::default());
     outlook.files(&role.plan, system.clone());
     if let Some(disk) = &role.disk {
-        let machine = &disk.machine;
-        let ground = system_steps(&machine.image)
-            .fold(system, |ground, (kind, image)| outlook.add_system(image, kind, ground));
-        if !machine.rendered.entries.is_empty() {
-            outlook.add_files(&machine.rendered, ground);
-        }
+        outlook.machine(disk, system);
         // The boot image's base is most often the role's.
         let known = outlook.pending.len();
-        let ground = outlook.system(&disk.boot, Ground::default());
-        let ground = outlook.files(&disk.boot, ground);
-        outlook.add_system(&disk.boot_image, LayerKind::Boot, ground);
+        outlook.boot(disk);
         let boot = outlook.pending.split_off(known);
         let is_role = |one: &Pending| role.plan.images.iter().any(|image| image.name == one.image);
         outlook.pending.extend(boot.into_iter().filter(|one| !is_role(one)));
@@ -46,16 +45,42 @@ pub fn pending(store: &Store, role: &LockedRole, past: &[Past]) -> Vec<Pending> 
     outlook.pending
 }
 
+/// Whether an artifact is what the definitions say now: every layer of `role` has the key that a build
+/// would give it today, and there are no others.
+pub fn is_current(role: &LockedRole, manifest: &Manifest) -> bool {
+    let boot = manifest.disk.iter().flat_map(|disk| &disk.boot);
+    let layers: BTreeMap<Digest, Digest> =
+        manifest.layers.iter().chain(boot).map(|layer| (layer.key, layer.digest)).collect();
+    let known = |key: &Digest| layers.get(key).copied();
+    let mut outlook = Outlook { known: &known, past: &[], pending: Vec::new() };
+    let system = outlook.system(&role.plan, Ground::default());
+    outlook.files(&role.plan, system.clone());
+    if manifest.artifact.format == Format::Qcow2 {
+        let Some(disk) = &role.disk else { return false };
+        outlook.machine(disk, system);
+        let own = outlook.pending.len();
+        outlook.boot(disk);
+        let boot = manifest.disk.as_ref().map_or(0, |disk| disk.boot.len());
+        if (own, outlook.pending.len() - own) != (manifest.layers.len(), boot) {
+            return false;
+        }
+    } else if outlook.pending.len() != manifest.layers.len() {
+        return false;
+    }
+    outlook.pending.iter().all(|layer| layer.reused)
+}
+
 /// What lies below a layer that is looked at.
 #[derive(Clone, Default)]
 struct Ground {
-    record: Option<LayerRecord>,
+    digest: Option<Digest>,
     /// Whether a layer below has to be built, so that its digest is not known yet.
     unknown: bool,
 }
 
 struct Outlook<'a> {
-    store: &'a Store,
+    /// The layer with this key, if there is one.
+    known: &'a dyn Fn(&Digest) -> Option<Digest>,
     past: &'a [Past],
     pending: Vec<Pending>,
 }
@@ -69,6 +94,22 @@ impl Outlook<'_> {
     fn files(&mut self, plan: &LockedPlan, ground: Ground) -> Ground {
         let rendered = plan.rendered.iter().filter(|rendered| !rendered.entries.is_empty());
         rendered.fold(ground, |ground, rendered| self.add_files(rendered, ground))
+    }
+
+    /// What the machine definition adds to the `system` of the role.
+    fn machine(&mut self, disk: &LockedDisk, system: Ground) {
+        let machine = &disk.machine;
+        let ground = system_steps(&machine.image)
+            .fold(system, |ground, (kind, image)| self.add_system(image, kind, ground));
+        if !machine.rendered.entries.is_empty() {
+            self.add_files(&machine.rendered, ground);
+        }
+    }
+
+    fn boot(&mut self, disk: &LockedDisk) {
+        let ground = self.system(&disk.boot, Ground::default());
+        let ground = self.files(&disk.boot, ground);
+        self.add_system(&disk.boot_image, LayerKind::Boot, ground);
     }
 
     fn add_system(&mut self, image: &LockedImage, kind: LayerKind, ground: Ground) -> Ground {
@@ -89,21 +130,20 @@ impl Outlook<'_> {
         image: &str,
         kind: LayerKind,
         ground: Ground,
-        inputs: &dyn Fn(Option<&crate::digest::Digest>) -> super::Inputs,
+        inputs: &dyn Fn(Option<&Digest>) -> super::Inputs,
     ) -> Ground {
-        let inputs = inputs(ground.record.as_ref().map(|record| &record.digest));
-        let known = (!ground.unknown).then(|| self.store.get_key(LAYER, &inputs.key())).flatten();
-        let record: Option<LayerRecord> = known;
+        let inputs = inputs(ground.digest.as_ref());
+        let digest = (!ground.unknown).then(|| (self.known)(&inputs.key())).flatten();
         let before = self.past.iter().find(|past| past.image == image && past.kind == kind);
-        let reasons = before.filter(|_| record.is_none());
+        let reasons = before.filter(|_| digest.is_none());
         let reasons = reasons.map(|before| inputs.changes_since(&before.inputs));
         self.pending.push(Pending {
             image: image.to_owned(),
             kind,
-            reused: record.is_some(),
+            reused: digest.is_some(),
             reasons: reasons.unwrap_or_default(),
         });
-        Ground { unknown: record.is_none(), record }
+        Ground { unknown: digest.is_none(), digest }
     }
 }
 

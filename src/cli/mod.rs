@@ -1,7 +1,8 @@
 //! The command line: one file a verb. Verbs parse, call the stages, and print; they hold no logic.
 //!
 //! People read stderr, programs read stdout: a path of a finished artifact a line, or with
-//! `--json` one object. Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed.
+//! `--json` one object. Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed, 4 a health gate stayed
+//! red and the node runs what it ran before.
 
 mod boot;
 mod build;
@@ -10,7 +11,13 @@ mod context;
 mod explain;
 mod gc;
 mod lock;
+mod plan;
 pub mod progress;
+mod prune;
+mod rollback;
+mod site;
+mod status;
+mod swap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +71,16 @@ enum Verb {
     Check(check::Arguments),
     /// Show the layers of a role, and why each was built or reused
     Explain(explain::Arguments),
+    /// Show what a swap would do to a site, step by step
+    Plan(plan::Arguments),
+    /// Deploy a site, or replace its guests by new ones from new images
+    Swap(swap::Arguments),
+    /// Bring back what the guests of a site ran before
+    Rollback(rollback::Arguments),
+    /// Show what runs at a site, and how it is
+    Status(status::Arguments),
+    /// Destroy replaced guests that nobody needs any more
+    Prune(prune::Arguments),
     /// Delete from the store what nothing needs
     Gc(gc::Arguments),
 }
@@ -78,6 +95,11 @@ pub fn run() -> ExitCode {
         Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
+        Verb::Plan(arguments) => plan::run(&context, &arguments),
+        Verb::Swap(arguments) => swap::run(&context, &arguments),
+        Verb::Rollback(arguments) => rollback::run(&context, &arguments),
+        Verb::Status(arguments) => status::run(&context, &arguments),
+        Verb::Prune(arguments) => prune::run(&context, &arguments),
         Verb::Gc(arguments) => gc::run(&context, &arguments),
     };
     outcome.unwrap_or_else(|report| {

@@ -10,16 +10,8 @@ use super::document::Item;
 use super::error::{Problem, Result};
 use super::name::{Hostname, InvalidText, VolumeName, text};
 use super::place::Place;
+use crate::proxmox::{Fingerprint, StorageName};
 
-text! {
-    /// The name of a storage of Proxmox VE (`pve-storage-id`, `PVE::JSONSchema`).
-    StorageName,
-    "the name of a storage (letters, digits, `-`, `_` and `.`, at least two, a letter first)",
-    |text| (2..=64).contains(&text.len())
-        && text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.ends_with(|last: char| last.is_ascii_alphanumeric())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-}
 text! {
     /// The name of a resource pool of Proxmox VE (`pve-poolid`, one level of it).
     PoolName,
@@ -34,6 +26,10 @@ text! {
     |text| (1..=15).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
+
+/// The name of the volume that holds the secrets of a node. State volumes of roles that are hosted must not
+/// have it.
+pub const SECRETS_VOLUME: &str = "secrets";
 
 /// The identifiers of guests that Proxmox VE takes (`pve-vmid`).
 const VMID: RangeInclusive<i64> = 100..=999_999_999;
@@ -73,10 +69,6 @@ pub enum Trust {
     /// By its own SHA-256.
     Fingerprint(Fingerprint),
 }
-
-/// The SHA-256 of a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
 
 /// What a guest of one role is.
 #[derive(Clone, Debug)]
@@ -188,33 +180,6 @@ impl fmt::Display for ApiUrl {
         } else {
             write!(formatter, "https://{host}:{port}")
         }
-    }
-}
-
-impl FromStr for Fingerprint {
-    type Err = InvalidText;
-
-    fn from_str(text: &str) -> std::result::Result<Self, InvalidText> {
-        let invalid = InvalidText(
-            "the SHA-256 of a certificate: 32 pairs of hexadecimal digits joined by `:`",
-        );
-        let mut bytes = [0; 32];
-        let mut pairs = text.split(':');
-        for byte in &mut bytes {
-            let pair = pairs.next().filter(|pair| pair.len() == 2).ok_or(invalid)?;
-            let digits = pair.bytes().all(|digit| digit.is_ascii_hexdigit());
-            *byte = digits.then(|| u8::from_str_radix(pair, 16).ok()).flatten().ok_or(invalid)?;
-        }
-        pairs.next().is_none().then_some(Self(bytes)).ok_or(invalid)
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            write!(formatter, "{}{byte:02X}", if index == 0 { "" } else { ":" })?;
-        }
-        Ok(())
     }
 }
 
@@ -371,17 +336,6 @@ mod tests {
         ] {
             let parsed: Option<ApiUrl> = text.parse().ok();
             assert_eq!(parsed.map(|url| url.to_string()).as_deref(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_fingerprint_is_read_as_proxmox_shows_it() {
-        let text = ["AB"; 32].join(":");
-        assert_eq!(text.parse::<Fingerprint>().unwrap().to_string(), text);
-        assert_eq!(text.to_lowercase().parse::<Fingerprint>().unwrap(), text.parse().unwrap());
-        for wrong in ["", "AB", &["AB"; 31].join(":"), &["AB"; 33].join(":"), &["+B"; 32].join(":")]
-        {
-            assert!(wrong.parse::<Fingerprint>().is_err(), "{wrong}");
         }
     }
 }

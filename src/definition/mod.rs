@@ -39,7 +39,7 @@ pub use debian::{Debian, Keyring, Repository};
 pub use endpoint::{Clients, Connection, Endpoint, PortSource, Protocol};
 pub use error::{Error, Located, Problem, Result};
 pub use hosting::{
-    ApiUrl, BridgeName, Fingerprint, GuestKind, GuestShape, Hosting, PoolName, StorageName, Trust,
+    ApiUrl, BridgeName, GuestKind, GuestShape, Hosting, PoolName, SECRETS_VOLUME, Trust,
     VolumeShape,
 };
 pub use image::{Boot, Check, FileRule, Health, Image, Machine, Packages, Relation, Run, Secret};

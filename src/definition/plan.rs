@@ -13,7 +13,7 @@ use super::project::{Project, known};
 use super::site::{OpenEndpoint, Site, open};
 use super::stack::{Setting, declaration};
 use super::state::State;
-use super::swap::Swap;
+use super::swap::{Cluster, Swap};
 use super::upstream::Upstream;
 
 /// Everything that decides what a role becomes, before packages are resolved.
@@ -43,6 +43,8 @@ pub struct Plan {
     pub health: Health,
     /// How its nodes are replaced, if it says so.
     pub swap: Option<Swap>,
+    /// What it demands of its nodes at a site, if anything.
+    pub cluster: Option<Cluster>,
     /// The endpoints of the stack, by name, and who may connect to them.
     pub endpoints: Vec<OpenEndpoint>,
 }
@@ -138,7 +140,7 @@ impl Project {
         let debian = stack.first().and_then(|root| root.debian.clone());
         let mut debian = debian.ok_or_else(|| without_debian(&image.place))?;
         debian.repositories.extend(stack.iter().flat_map(|image| image.repositories.clone()));
-        let site = site.map(|site| self.site_of(site)).transpose()?;
+        let site = site.map(|site| self.settled_site(site)).transpose()?;
         let values = self.values(stack, &overlays)?;
         Ok(Plan {
             role: image.name.clone(),
@@ -157,11 +159,17 @@ impl Project {
             states: stack.iter().flat_map(|image| image.states.clone()).collect(),
             checks: stack.iter().flat_map(|image| image.checks.clone()).collect(),
             health: health(stack),
+            cluster: stack.iter().rev().find_map(|image| image.cluster.clone()),
             swap: stack.iter().rev().find_map(|image| image.swap.clone()),
         })
     }
 
-    pub(super) fn site_of(&self, name: &str) -> Result<Site> {
+    /// The site called `name`, with all overlays that it is laid upon.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSite`].
+    pub fn settled_site(&self, name: &str) -> Result<Site> {
         Ok(Site::new(self.site(name)?, &self.overlays(name)?, self.nodes(name)?))
     }
 

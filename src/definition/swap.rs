@@ -34,6 +34,8 @@ pub struct Swap {
     pub drained: Option<Vec<String>>,
     /// How long draining may take, in seconds.
     pub patience: u32,
+    /// How long a started guest may take until it is ready, in seconds.
+    pub ready_within: u32,
     /// Where the table stands.
     pub place: Place,
 }
@@ -73,19 +75,22 @@ impl Swap {
     /// How long draining may take where nothing is said, in seconds.
     const PATIENCE: u32 = 60;
 
+    /// How long becoming ready may take where nothing is said, in seconds: a database first copies what it
+    /// has missed.
+    pub const READY_WITHIN: u32 = 900;
+
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["order", "drain", "drained", "patience"])?;
+        let table = item.table(&["order", "drain", "drained", "patience", "ready_within"])?;
+        let seconds =
+            |item: &Item| item.integer_in(1..=86_400, "a number of seconds from 1 to 86400");
         let swap = Self {
             order: table
                 .require("order")?
                 .integer_in(0..=9999, "a number from 0 to 9999 (the lowest is replaced first)")?,
             drain: table.optional("drain", hook)?,
             drained: table.optional("drained", hook)?,
-            patience: table
-                .optional("patience", |item| {
-                    item.integer_in(1..=86_400, "a number of seconds from 1 to 86400")
-                })?
-                .unwrap_or(Self::PATIENCE),
+            patience: table.optional("patience", seconds)?.unwrap_or(Self::PATIENCE),
+            ready_within: table.optional("ready_within", seconds)?.unwrap_or(Self::READY_WITHIN),
             place: item.place.clone(),
         };
         if let (Some(item), None) = (table.get("drained"), &swap.drain) {

@@ -18,9 +18,11 @@ mod notes;
 mod outcome;
 mod plan;
 mod platform;
+pub mod proxmox;
 mod record;
 mod refusal;
 mod sight;
+pub mod site;
 mod step;
 #[cfg(test)]
 mod tests;

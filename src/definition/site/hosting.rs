@@ -2,7 +2,7 @@
 
 use super::Site;
 use crate::definition::error::{Error, Problem};
-use crate::definition::hosting::{GuestKind, GuestShape};
+use crate::definition::hosting::{GuestKind, GuestShape, SECRETS_VOLUME};
 use crate::definition::name::{ImageName, VolumeName};
 use crate::definition::place::Place;
 use crate::definition::project::Project;
@@ -50,7 +50,11 @@ fn check_shape(
         errors.push(shape.place.error_with_help(Problem::Contradiction(text), help));
     }
     for state in states {
-        if !shape.volumes.contains_key(&state.name) {
+        if state.name.as_str() == SECRETS_VOLUME {
+            let text = format!("`{role}` calls a state volume `{SECRETS_VOLUME}`");
+            let help = Some("give it another name: guests have their secrets there".to_owned());
+            errors.push(state.place.error_with_help(Problem::Contradiction(text), help));
+        } else if !shape.volumes.contains_key(&state.name) {
             let text = format!("the volume `{}` of `{role}` has no size", state.name);
             let help =
                 Some(format!("add `volumes.{} = {{ size_gib = … }}`: {}", state.name, state.doc));

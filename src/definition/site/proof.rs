@@ -106,7 +106,7 @@ impl Role<'_> {
 impl<'a> View<'a> {
     fn new(project: &'a Project, name: &str) -> Result<Self> {
         let overlays = project.overlays(name)?;
-        let site = project.site_of(name)?;
+        let site = project.settled_site(name)?;
         let mut roles = BTreeMap::new();
         for node in &site.nodes {
             if roles.contains_key(&node.image) {

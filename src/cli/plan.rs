@@ -1,0 +1,187 @@
+//! `imgbuild plan`
+
+use std::process::ExitCode;
+
+use miette::{Report, Result};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::site::{Opened, SiteArguments, concerns, gate_text, scope};
+use crate::swap::{
+    Difference, Ending, Goal, Plan, Planned, Purpose, Standing, differences, orphans, plan,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Roles and nodes [default: all of the site]
+    #[arg(value_name = "ROLE|NODE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    site: SiteArguments,
+    /// Show the commands that do the same on the Proxmox nodes
+    #[arg(long)]
+    commands: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let opened = Opened::new(context, &arguments.site)?;
+    let scope = scope(&opened.wanted, &arguments.names)?;
+    opened.deployment.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
+    let survey = opened.survey()?;
+    let goal = Goal::Deploy { scope, canary: false, pause_after: None };
+    let planned = plan(&opened.wanted, &goal, &survey, &opened.health());
+    let standing = differences(&opened.wanted, &survey);
+    if context.json() {
+        let nodes: Vec<Value> = standing.iter().map(described).collect();
+        let steps: Vec<Value> = planned.steps.iter().map(|step| object(&opened, step)).collect();
+        let ending = ending_word(&planned.ending);
+        context.object(&json!({ "nodes": nodes, "steps": steps, "ending": ending }))?;
+        return end(context, planned, false);
+    }
+    show_nodes(context, &standing)?;
+    for guest in orphans(&opened.wanted, &survey) {
+        context.data(format!(
+            "guest {} was {} of this site, which has no such node any more; no swap touches it",
+            guest.id, guest.record.node
+        ))?;
+    }
+    show_steps(context, &opened, &planned, arguments.commands)?;
+    end(context, planned, true)
+}
+
+/// The table of nodes: what runs, and what the site says.
+pub(super) fn show_nodes(context: &Context, standing: &[Difference<'_>]) -> Result<()> {
+    context.data(format!(
+        "{:<14} {:<10} {:<10} {:>9}  {:<12} {:<12}  {}",
+        "NODE", "ROLE", "HOST", "GUEST", "RUNS", "WANTED", ""
+    ))?;
+    for one in standing {
+        let guest = one.current.map_or_else(|| "-".to_owned(), |guest| guest.id.to_string());
+        let runs = one
+            .current
+            .map_or_else(|| "-".to_owned(), |guest| guest.record.image.short().to_string());
+        context.data(format!(
+            "{:<14} {:<10} {:<10} {guest:>9}  {runs:<12} {:<12}  {}",
+            one.node.name,
+            one.role.name,
+            one.node.host,
+            one.role.image.short(),
+            standing_text(one.standing),
+        ))?;
+    }
+    Ok(())
+}
+
+pub(super) fn standing_text(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Missing => "to be deployed",
+        Standing::Unfinished => "in the middle of a swap",
+        Standing::Stopped => "up to date, but stopped",
+        Standing::Outdated => "to be replaced",
+        Standing::UpToDate => "up to date",
+    }
+}
+
+fn described(one: &Difference<'_>) -> Value {
+    json!({
+        "node": one.node.name.as_str(),
+        "role": one.role.name.as_str(),
+        "host": one.node.host.as_str(),
+        "guest": one.current.map(|guest| guest.id),
+        "runs": one.current.map(|guest| guest.record.image),
+        "wanted": one.role.image,
+        "standing": standing_word(one.standing),
+    })
+}
+
+pub(super) fn standing_word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Missing => "missing",
+        Standing::Unfinished => "unfinished",
+        Standing::Stopped => "stopped",
+        Standing::Outdated => "outdated",
+        Standing::UpToDate => "up-to-date",
+    }
+}
+
+pub(super) fn show_steps(
+    context: &Context,
+    opened: &Opened,
+    planned: &Plan,
+    commands: bool,
+) -> Result<()> {
+    if !changes(planned) {
+        return Ok(());
+    }
+    context.data("")?;
+    for (number, step) in (1..).zip(&planned.steps) {
+        let (node, text) = shown(step);
+        context.data(format!("{number:>4}  {node:<14} {text}"))?;
+        if let (true, Planned::Step(step)) = (commands, step) {
+            for command in opened.platform.commands(step) {
+                context.data(format!("        $ {command}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything is done, besides waiting.
+pub(super) fn changes(planned: &Plan) -> bool {
+    planned.steps.iter().any(|step| matches!(step, Planned::Step(_)))
+}
+
+/// The node that a step is about, and what it does.
+fn shown(step: &Planned) -> (String, String) {
+    match step {
+        Planned::Step(step) => (step.node().to_string(), step.to_string()),
+        Planned::Ready { nodes, purpose } => {
+            let names: Vec<&str> = nodes.iter().map(|node| node.as_str()).collect();
+            let text = match purpose {
+                Purpose::Others => "go on only if these are ready",
+                Purpose::Proof => "wait until it is ready",
+                Purpose::End => "wait until all are ready",
+                Purpose::Order => "ask who leads",
+            };
+            match names[..] {
+                [name] => (name.to_owned(), text.to_owned()),
+                _ => (String::new(), format!("{text}: {}", names.join(", "))),
+            }
+        }
+        Planned::Wait(gate) => (String::new(), format!("wait: {}", gate_text(gate))),
+    }
+}
+
+fn object(opened: &Opened, step: &Planned) -> Value {
+    let (node, text) = shown(step);
+    let commands = match step {
+        Planned::Step(step) => opened.platform.commands(step),
+        _ => Vec::new(),
+    };
+    json!({ "node": node, "step": text, "commands": commands })
+}
+
+fn ending_word(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Done => "done",
+        Ending::Paused => "paused",
+        Ending::Refused(_) => "refused",
+        Ending::Endless => "endless",
+    }
+}
+
+/// A plan that something stands in the way of already has failed.
+fn end(context: &Context, planned: Plan, speak: bool) -> Result<ExitCode> {
+    match planned.ending {
+        Ending::Done if speak && !changes(&planned) => context.say("nothing to do"),
+        Ending::Done | Ending::Paused => {}
+        Ending::Refused(refusal) => return Err(Report::new(*refusal)),
+        Ending::Endless => {
+            return Err(miette::miette!(
+                help = "this is a mistake in imgbuild: please report it with the output of `imgbuild status --json`",
+                "the plan has no end"
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,34 @@
+//! `imgbuild prune`
+
+use std::process::ExitCode;
+
+use miette::Result;
+
+use super::context::Context;
+use super::site::{Opened, SiteArguments, scope};
+use super::swap::confirmed;
+use crate::swap::{Goal, remains};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Roles and nodes [default: all of the site]
+    #[arg(value_name = "ROLE|NODE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    site: SiteArguments,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let opened = Opened::new(context, &arguments.site)?;
+    let scope = scope(&opened.wanted, &arguments.names)?;
+    let survey = opened.survey()?;
+    for (guest, kept) in remains(&opened.wanted, &survey) {
+        if let Some(why) = kept {
+            context.say(format!("{}: guest {} is kept: {why}", guest.record.node, guest.id));
+        }
+    }
+    confirmed(context, &opened, &Goal::Prune { scope }, "prune", arguments.yes)
+}

@@ -1,0 +1,308 @@
+//! What the verbs share that look after a running site.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use clap::Args;
+use miette::{IntoDiagnostic, Report, Result, WrapErr, miette};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::context::Context;
+use crate::definition::{Hostname, ImageName, Trust};
+use crate::proxmox::{self, Client, Token};
+use crate::swap::proxmox::Proxmox;
+use crate::swap::site::Deployment;
+use crate::swap::{
+    Event, Gate, Goal, Holder, Known, Operator, Outcome, Platform, Scope, Settings, Stop, Survey,
+    SystemClock, Wanted,
+};
+
+/// A gate stayed red, and the node runs what it ran before.
+const ROLLED_BACK: u8 = 4;
+
+/// Where the token comes from if not from a file. Never from the command line, which every user of the
+/// machine can read.
+const TOKEN: &str = "IMGBUILD_PROXMOX_TOKEN";
+
+/// Which site, and how to get at it.
+#[derive(Debug, Args)]
+pub(super) struct SiteArguments {
+    /// The site
+    #[arg(long, value_name = "SITE")]
+    pub(super) site: String,
+    /// Where its artifacts are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    artifacts: PathBuf,
+    /// A file with the token of Proxmox's API, `user@realm!name=secret` [default: the environment's
+    /// IMGBUILD_PROXMOX_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A site that can be looked at and changed.
+pub(super) struct Opened {
+    pub(super) deployment: Deployment,
+    pub(super) wanted: Wanted,
+    pub(super) platform: Proxmox,
+}
+
+impl Opened {
+    pub(super) fn new(context: &Context, arguments: &SiteArguments) -> Result<Self> {
+        let project = context.project()?;
+        crate::definition::site::prove(&project)?;
+        let lock = context.lock(&project)?;
+        let site = arguments.site.as_str();
+        let deployment =
+            Deployment::new::<Report>(&project, site, &arguments.artifacts, |role, manifest| {
+                // A role that cannot be locked here has no artifact that is known to be up to date.
+                let role = context.locked_role(&project, &lock, role.as_str(), Some(site));
+                Ok(role.is_ok_and(|role| crate::build::is_current(&role, manifest)))
+            })?;
+        let wanted = deployment.wanted()?;
+        let hosting = &deployment.hosting;
+        let trust = match &hosting.trust {
+            Trust::System => proxmox::Trust::Public,
+            Trust::Fingerprint(fingerprint) => proxmox::Trust::Certificate(*fingerprint),
+            Trust::Authority(path) => {
+                let path = project.root().join("overlays").join(site).join(path);
+                let pem = std::fs::read(&path).into_diagnostic();
+                let pem = pem.wrap_err_with(|| format!("cannot read {}", path.display()))?;
+                proxmox::Trust::authorities(&pem)?
+            }
+        };
+        let client = Client::new(&hosting.url.to_string(), &trust, token(arguments)?)?;
+        let platform = Proxmox::new(client, deployment.place());
+        Ok(Self { deployment, wanted, platform })
+    }
+
+    pub(super) fn survey(&self) -> Result<Survey> {
+        self.platform.survey().map_err(|error| miette!("cannot survey the site: {error}"))
+    }
+
+    /// What all nodes that run say of themselves.
+    pub(super) fn health(&self) -> Known {
+        let nodes: Vec<_> = self.wanted.nodes().iter().collect();
+        let answers = self.platform.health(&nodes);
+        Known(nodes.iter().map(|node| node.name.clone()).zip(answers).collect())
+    }
+
+    /// Goes for `goal`, and says what happens.
+    pub(super) fn run(&self, context: &Context, goal: &Goal, purpose: &str) -> Result<ExitCode> {
+        let signals = Arc::new(AtomicU32::new(0));
+        listen(Arc::clone(&signals))?;
+        let teller = Teller::new(context);
+        let operator = Operator {
+            platform: &self.platform,
+            clock: &SystemClock::new(),
+            wanted: &self.wanted,
+            holder: Holder::new(who()),
+            settings: Settings::default(),
+            stop: &|| match signals.load(Ordering::Relaxed) {
+                0 => Stop::No,
+                1 => Stop::BetweenNodes,
+                _ => Stop::AtOnce,
+            },
+            tell: &|event| teller.tell(event),
+        };
+        let outcome = operator.run(goal, purpose);
+        teller.end(&outcome)
+    }
+}
+
+/// Counts signals. The first one stops the run before the next node, the second one at once, the third one ends
+/// the process where it is; whatever was begun, the next run goes on from there.
+fn listen(count: Arc<AtomicU32>) -> Result<()> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).into_diagnostic().wrap_err("cannot wait for signals")?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if count.fetch_add(1, Ordering::Relaxed) == 2 {
+                // Nothing has to be tidied up: all that there is stands on the guests.
+                std::process::exit(128 + signal);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// `jane@admin1`, for the next operator who comes while this one works.
+fn who() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME", "GITLAB_USER_LOGIN", "GITHUB_ACTOR"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .unwrap_or_else(|| "somebody".to_owned());
+    let host = rustix::system::uname();
+    format!("{user}@{}", host.nodename().to_string_lossy())
+}
+
+fn token(arguments: &SiteArguments) -> Result<Token> {
+    let text = match &arguments.token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).into_diagnostic();
+            text.wrap_err_with(|| format!("cannot read the token in {}", path.display()))?
+        }
+        None => std::env::var(TOKEN).map_err(|_| {
+            miette!(
+                help = format!(
+                    "make one as docs/proxmox.md says, then `export {TOKEN}='user@realm!name=secret'` or \
+                     `--token-file FILE`"
+                ),
+                "there is no token for Proxmox's API"
+            )
+        })?,
+    };
+    Ok(text.trim().parse::<Token>()?)
+}
+
+/// The roles and nodes that an operator names; each must be one of the site.
+pub(super) fn scope(wanted: &Wanted, names: &[String]) -> Result<Scope> {
+    let mut scope = Scope::default();
+    for name in names {
+        if let Some(node) = wanted.node(name) {
+            scope.nodes.push(node.name.clone());
+        } else if let Some(role) = wanted.role_named(name) {
+            scope.roles.push(role.name.clone());
+        } else {
+            return Err(unknown(wanted, name));
+        }
+    }
+    Ok(scope)
+}
+
+fn unknown(wanted: &Wanted, name: &str) -> Report {
+    let known: Vec<&str> = wanted
+        .roles()
+        .map(|role| role.name.as_str())
+        .chain(wanted.nodes().iter().map(|node| node.name.as_str()))
+        .collect();
+    let help = crate::definition::did_you_mean(name, known.iter().copied())
+        .unwrap_or_else(|| format!("it has: {}", known.join(", ")));
+    miette!(help = help, "the site {} has no role and no node `{name}`", wanted.site())
+}
+
+/// Whether `role` has a node in `scope`.
+pub(super) fn concerns(wanted: &Wanted, scope: &Scope, role: &ImageName) -> bool {
+    let all = scope.roles.is_empty() && scope.nodes.is_empty();
+    let of_role =
+        |name: &Hostname| wanted.node(name.as_str()).is_some_and(|node| node.role == *role);
+    all || scope.roles.contains(role) || scope.nodes.iter().any(of_role)
+}
+
+/// Says what a run does: lines for people, and at the end one object for programs.
+struct Teller<'a> {
+    context: &'a Context,
+    steps: RefCell<Vec<Value>>,
+    /// The last thing said while waiting, so that it is not said every two seconds.
+    waiting: RefCell<String>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self { context, steps: RefCell::default(), waiting: RefCell::default() }
+    }
+
+    fn tell(&self, event: &Event<'_>) {
+        match event {
+            Event::Begun(step) => {
+                self.waiting.take();
+                self.context.say(format!("{}: {step}", step.node()));
+            }
+            Event::Done(step) => self
+                .steps
+                .borrow_mut()
+                .push(json!({ "node": step.node().as_str(), "step": step.to_string() })),
+            Event::Note(note) => self.once(format!("  {note}")),
+            Event::Waiting { gate, limit, .. } => {
+                self.once(format!("  waiting, up to {} s: {}", limit.as_secs(), gate_text(gate)));
+            }
+            Event::Retry { what, error, after } => {
+                let after = after.as_secs();
+                self.context.say(format!("  cannot {what}: {error}\n  trying again in {after} s"));
+            }
+            Event::Red { node, reason } => {
+                self.context.say(format!("{node}: RED: {reason}; taking it back"));
+            }
+        }
+    }
+
+    fn once(&self, text: String) {
+        if *self.waiting.borrow() != text {
+            self.context.say(&text);
+            self.waiting.replace(text);
+        }
+    }
+
+    fn end(self, outcome: &Outcome) -> Result<ExitCode> {
+        let (word, told) = told(outcome);
+        if self.context.json() {
+            let mut object = json!({ "outcome": word, "steps": self.steps.into_inner() });
+            if let (Value::Object(object), Value::Object(told)) = (&mut object, told) {
+                object.extend(told);
+            }
+            self.context.object(&object)?;
+        }
+        match outcome {
+            Outcome::Done => {
+                self.context.say("done");
+                Ok(ExitCode::SUCCESS)
+            }
+            Outcome::Paused => {
+                self.context.say("paused where you wanted; run the same without it to go on");
+                Ok(ExitCode::SUCCESS)
+            }
+            Outcome::RolledBack { node, reason, image } => {
+                self.context.say(match image {
+                    Some(image) => {
+                        format!("{node} runs its old image again ({}): {reason}", image.short())
+                    }
+                    None => format!("{node} was never deployed and is stopped: {reason}"),
+                });
+                Ok(ROLLED_BACK.into())
+            }
+            Outcome::Refused(refusal) => Err(Report::new((**refusal).clone())),
+            Outcome::Held(lease) => Err(miette!(
+                help = "wait until that is done. If the process is gone, its right runs out by itself at that time",
+                "somebody else is changing the site: {lease}"
+            )),
+            Outcome::Stuck(stuck) => Err(Report::new(stuck.clone())),
+            Outcome::Interrupted(interruption) => Err(Report::new(interruption.clone())),
+        }
+    }
+}
+
+fn told(outcome: &Outcome) -> (&'static str, Value) {
+    match outcome {
+        Outcome::Done => ("done", json!({})),
+        Outcome::Paused => ("paused", json!({})),
+        Outcome::RolledBack { node, reason, image } => {
+            ("rolled-back", json!({ "node": node.as_str(), "reason": reason, "image": image }))
+        }
+        Outcome::Refused(refusal) => ("refused", json!({ "reason": refusal.to_string() })),
+        Outcome::Held(lease) => ("held", json!({ "by": lease.holder.to_string() })),
+        Outcome::Stuck(stuck) => {
+            ("stuck", json!({ "node": stuck.node.as_str(), "reason": stuck.reason }))
+        }
+        Outcome::Interrupted(interruption) => {
+            ("interrupted", json!({ "reason": interruption.to_string() }))
+        }
+    }
+}
+
+/// What is waited for, in one line.
+pub(super) fn gate_text(gate: &Gate) -> String {
+    let all = |nodes: &[(Hostname, String)]| {
+        let nodes: Vec<_> = nodes.iter().map(|(node, says)| format!("{node} ({says})")).collect();
+        nodes.join(", ")
+    };
+    match gate {
+        Gate::Idle { at, task, .. } => format!("{task} works on {at}"),
+        Gate::Others { others, .. } => format!("not ready: {}", all(others)),
+        Gate::Ready { at, says, .. } => format!("{at} is not ready: {says}"),
+        Gate::End { nodes } => format!("not ready: {}", all(nodes)),
+    }
+}

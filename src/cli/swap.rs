@@ -1,0 +1,92 @@
+//! `imgbuild swap`
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use miette::{IntoDiagnostic, Report, Result, miette};
+
+use super::context::Context;
+use super::plan::{changes, show_nodes, show_steps};
+use super::site::{Opened, SiteArguments, concerns, scope};
+use crate::swap::{Ending, Goal, PauseAfter, Plan, Wanted, differences, plan};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Roles and nodes [default: all of the site]
+    #[arg(value_name = "ROLE|NODE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    site: SiteArguments,
+    /// Replace only one node of each role
+    #[arg(long)]
+    canary: bool,
+    /// Stop after this node, or after all nodes of this role
+    #[arg(long, value_name = "ROLE|NODE")]
+    pause_after: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let opened = Opened::new(context, &arguments.site)?;
+    let scope = scope(&opened.wanted, &arguments.names)?;
+    opened.deployment.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
+    let pause_after = arguments.pause_after.as_deref();
+    let goal = Goal::Deploy {
+        scope,
+        canary: arguments.canary,
+        pause_after: pause_after.map(|name| pause(&opened.wanted, name)).transpose()?,
+    };
+    let purpose = match arguments.names.is_empty() {
+        true => "swap".to_owned(),
+        false => format!("swap {}", arguments.names.join(" ")),
+    };
+    confirmed(context, &opened, &goal, &purpose, arguments.yes)
+}
+
+fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {
+    let scope = scope(wanted, &[name.to_owned()])?;
+    let node = scope.nodes.into_iter().next().map(PauseAfter::Node);
+    let role = scope.roles.into_iter().next().map(PauseAfter::Role);
+    node.or(role).ok_or_else(|| miette!("`{name}` is neither a node nor a role"))
+}
+
+/// Shows what will be done, asks, and does it.
+pub(super) fn confirmed(
+    context: &Context,
+    opened: &Opened,
+    goal: &Goal,
+    purpose: &str,
+    yes: bool,
+) -> Result<ExitCode> {
+    let survey = opened.survey()?;
+    let planned = plan(&opened.wanted, goal, &survey, &opened.health());
+    if let Ending::Refused(refusal) = planned.ending {
+        return Err(Report::new(*refusal));
+    }
+    if !yes && changes(&planned) {
+        if context.json() || !io::stdin().is_terminal() {
+            return Err(miette!(
+                help = "look at `imgbuild plan` first, then say `--yes`",
+                "nobody can be asked here whether to do this"
+            ));
+        }
+        show_nodes(context, &differences(&opened.wanted, &survey))?;
+        show_steps(context, opened, &planned, false)?;
+        if !agreed(&planned)? {
+            context.say("nothing was done");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    opened.run(context, goal, purpose)
+}
+
+fn agreed(planned: &Plan) -> Result<bool> {
+    let mut terminal = io::stderr();
+    write!(terminal, "\nDo these {} steps? [y/N] ", planned.steps.len()).into_diagnostic()?;
+    terminal.flush().into_diagnostic()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).into_diagnostic()?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}

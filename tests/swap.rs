@@ -1,0 +1,372 @@
+//! A site as an operator sees it: deployed, changed, taken back, by the command, on a fake Proxmox VE. Guests of
+//! the fake do not run; a server in this process answers for the health of those that the fake says do.
+
+#[path = "support/pve/mod.rs"]
+mod pve;
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pve::{Flavour, Kind, Pve};
+use serde_json::Value;
+use support::archive::Archive;
+use support::base::{Base, base};
+use support::project::{Ended, Project};
+
+const NODES: u8 = 3;
+
+const ROLE: &str = r#"
+[parameters.health_http_port]
+type = "port"
+default = 9273
+doc = "Where it says how it is"
+
+[parameters.greeting]
+type = "string"
+default = "hello"
+doc = "What it says"
+
+[[state]]
+path = "/var/lib/app"
+name = "data"
+doc = "What must survive"
+
+[secrets.password]
+path = "/run/credstore/app.password"
+doc = "What nobody knows"
+
+[swap]
+order = 10
+ready_within = 4
+
+[cluster]
+odd = true
+"#;
+
+/// A site of three nodes on a fake.
+struct Site {
+    project: Project,
+    pve: Arc<Pve>,
+    /// Images that are never ready.
+    sick: Arc<Mutex<BTreeSet<String>>>,
+    over: Arc<AtomicBool>,
+    _archive: Archive,
+}
+
+impl Site {
+    fn new(base: &Base, flavour: Flavour) -> Self {
+        let archive = Archive::with_base(base, &[]);
+        let project = Project::on_base(base, &archive, ROLE);
+        project.write(
+            "images/app/files/usr/share/greeting.hbs",
+            "{{greeting}} {{health_http_port}}\n",
+        );
+        project.write("images/app/files/var/lib/app/.gitkeep", "");
+        let pve = Arc::new(Pve::start(flavour));
+        let port = free_port();
+        let nodes: String = (1..=NODES)
+            .map(|number| {
+                format!(
+                    "[[nodes]]\nname = \"app{number}\"\nimage = \"app\"\naddress = \"127.77.0.{number}/24\"\nhost = \"pve1\"\n"
+                )
+            })
+            .collect();
+        project.write(
+            "overlays/campus/overlay.toml",
+            &format!(
+                "summary = \"A campus\"\n[images.app]\nhealth_http_port = {port}\n\
+                 [proxmox]\nurl = \"{}\"\nfingerprint = \"{}\"\npool = \"imgbuild\"\nartifacts = \"local\"\n\
+                 storage = \"local-lvm\"\nvmids = [4000, 4099]\n\
+                 [guests.app]\nkind = \"container\"\ncores = 1\nmemory_mib = 512\nbridge = \"vmbr0\"\n\
+                 volumes = {{ data = {{ size_gib = 3 }} }}\n{nodes}",
+                pve.url(),
+                pve.fingerprint(),
+            ),
+        );
+        project.succeed(&["lock"]);
+        let site =
+            Self { project, pve, sick: Arc::default(), over: Arc::default(), _archive: archive };
+        site.answer_for_guests(port);
+        site
+    }
+
+    /// Starts to answer at the address of each node, if a guest of that name runs.
+    fn answer_for_guests(&self, port: u16) {
+        for number in 1..=NODES {
+            let listener = TcpListener::bind((format!("127.77.0.{number}"), port)).unwrap();
+            let (pve, sick) = (Arc::clone(&self.pve), Arc::clone(&self.sick));
+            let over = Arc::clone(&self.over);
+            std::thread::spawn(move || {
+                for mut connection in listener.incoming().flatten() {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let image = image_of_running(&pve, &format!("app{number}"));
+                    // A guest that does not run does not answer.
+                    let Some(image) = image else { continue };
+                    let mut request = [0; 1024];
+                    let _ = connection.read(&mut request);
+                    let answer = if sick.lock().unwrap().contains(&image) {
+                        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 6\r\nConnection: close\r\n\r\nunwell"
+                    } else {
+                        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+                    };
+                    let _ = connection.write_all(answer.as_bytes());
+                }
+            });
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let mut command = self.project.command(arguments);
+        command.args(["--site", "campus"]).env("IMGBUILD_PROXMOX_TOKEN", self.pve.token());
+        Ended::from(command.output().unwrap())
+    }
+
+    #[track_caller]
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, 0, "{arguments:?}:\n{}\n{}", ended.stdout, ended.stderr);
+        ended.stdout
+    }
+
+    /// Builds an image that says `greeting`, and returns the first digits of its digest.
+    fn build(&self, greeting: &str) -> String {
+        let overlay = self.project.read("images/app/image.toml");
+        let before = overlay.split("default = \"hello").next().unwrap().len();
+        let after = overlay[before..].find('\n').unwrap() + before;
+        let line = format!("default = \"hello{greeting}\"");
+        let changed = format!("{}{line}{}", &overlay[..before], &overlay[after..]);
+        self.project.write("images/app/image.toml", &changed);
+        let built = self.project.succeed(&["build", "app", "--site", "campus", "--format", "lxc"]);
+        let name = built.trim().rsplit('/').next().unwrap();
+        name.trim_end_matches(".tar.zst").rsplit('-').next().unwrap().to_owned()
+    }
+
+    /// The images that run, by node.
+    fn running(&self) -> Vec<Option<String>> {
+        (1..=NODES).map(|number| image_of_running(&self.pve, &format!("app{number}"))).collect()
+    }
+
+    /// The volumes of 3 GiB, and the running guest that each is attached to.
+    fn volumes(&self) -> Vec<(String, Option<u32>)> {
+        let cluster = self.pve.cluster();
+        let state = cluster.volumes.keys().filter(|volume| {
+            cluster.guests.values().any(|guest| {
+                guest.config.values().any(|value| {
+                    value.starts_with(volume.as_str()) && value.contains("mp=/var/lib/app")
+                })
+            })
+        });
+        state
+            .map(|volume| {
+                let holder = cluster.guests.iter().find(|(_, guest)| {
+                    guest.running
+                        && guest.config.values().any(|value| value.starts_with(volume.as_str()))
+                });
+                (volume.clone(), holder.map(|(vmid, _)| *vmid))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the record of the running guest called `name` says of its image.
+fn image_of_running(pve: &Pve, name: &str) -> Option<String> {
+    let cluster = pve.cluster();
+    let guest = cluster.guests.values().find(|guest| {
+        guest.running && guest.config.get("hostname").is_some_and(|hostname| hostname == name)
+    })?;
+    let description = guest.config.get("description")?;
+    let artifact = description
+        .lines()
+        .find_map(|line| line.strip_prefix("artifact = \"imgbuild-app-1.0.0-"))?;
+    artifact.split('.').next().map(str::to_owned)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_site_is_deployed_changed_taken_back_and_cleaned_up() {
+    let Some(base) = base() else { return };
+    for flavour in [Flavour::V8, Flavour::V9] {
+        let site = Site::new(base, flavour);
+        let first = site.build("1");
+        deployed(&site, &first);
+        let second = site.build("2");
+        replaced(&site, &first, &second);
+        brought_back(&site, &first);
+        site.succeed(&["swap", "--yes"]);
+        assert_eq!(site.running(), all(&second));
+        let third = site.build("3");
+        a_sick_image_is_taken_back(&site, &second, &third);
+        cleaned_up(&site);
+        assert_eq!(site.pve.take_invalid(), [""; 0]);
+    }
+}
+
+fn all(image: &str) -> Vec<Option<String>> {
+    vec![Some(image.to_owned()); NODES.into()]
+}
+
+fn deployed(site: &Site, first: &str) {
+    let plan = site.succeed(&["plan"]);
+    assert!(plan.contains("to be deployed"), "{plan}");
+    assert_eq!(site.running(), vec![None; NODES.into()], "a plan changes nothing");
+    site.succeed(&["swap", "--yes"]);
+    assert_eq!(site.running(), all(first));
+    let volumes = site.volumes();
+    assert_eq!(volumes.len(), usize::from(NODES));
+    let cluster = site.pve.cluster();
+    for guest in cluster.guests.values().filter(|guest| guest.running) {
+        assert_eq!(guest.kind, Kind::Lxc);
+        assert_eq!(guest.pool.as_deref(), Some("imgbuild"));
+        assert_eq!(guest.config.get("onboot").map(String::as_str), Some("1"));
+        assert!(guest.config["features"].contains("nesting=1"));
+        assert!(guest.config["description"].contains("site = \"campus\""));
+    }
+    drop(cluster);
+    let plan = site.run(&["plan"]);
+    assert_eq!(plan.code, 0);
+    assert!(plan.stderr.contains("nothing to do"), "{}", plan.stderr);
+    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
+    let nodes = status["nodes"].as_array().unwrap();
+    assert!(nodes.iter().all(|node| node["ready"] == true), "{status}");
+}
+
+fn replaced(site: &Site, first: &str, second: &str) {
+    let before = site.volumes().len();
+    let plan = site.succeed(&["plan", "--commands"]);
+    for expected in ["to be replaced", "move the state volume data", "$ pct start"] {
+        assert!(plan.contains(expected), "{expected}: {plan}");
+    }
+    site.succeed(&["swap", "--yes", "--canary"]);
+    let old = || Some(first.to_owned());
+    assert_eq!(site.running(), [old(), old(), Some(second.to_owned())], "the highest number first");
+    site.succeed(&["swap", "--yes"]);
+    assert_eq!(site.running(), all(second));
+    let volumes = site.volumes();
+    assert_eq!(volumes.len(), before, "moved, and neither copied nor lost: {volumes:?}");
+    assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+fn a_sick_image_is_taken_back(site: &Site, second: &str, third: &str) {
+    site.sick.lock().unwrap().insert(third.to_owned());
+    let ended = site.run(&["swap", "--yes"]);
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("unwell"), "{}", ended.stderr);
+    assert_eq!(site.running(), all(second));
+    let volumes = site.volumes();
+    assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+fn brought_back(site: &Site, first: &str) {
+    site.succeed(&["rollback", "--yes"]);
+    assert_eq!(site.running(), all(first));
+    let volumes = site.volumes();
+    assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+/// Nothing is destroyed before its time, and never anything with state.
+fn cleaned_up(site: &Site) {
+    let guests = site.pve.cluster().guests.len();
+    let ended = site.run(&["prune", "--yes"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("is kept"), "{}", ended.stderr);
+    let overlay = site.project.read("overlays/campus/overlay.toml");
+    let overlay = overlay.replace("vmids = ", "grace_days = 0\nvmids = ");
+    site.project.write("overlays/campus/overlay.toml", &overlay);
+    site.succeed(&["prune", "--yes"]);
+    let cluster = site.pve.cluster();
+    assert!(cluster.guests.len() < guests, "{} of {guests} guests are left", cluster.guests.len());
+    drop(cluster);
+    let volumes = site.volumes();
+    assert_eq!(volumes.len(), usize::from(NODES));
+    assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+#[test]
+fn a_swap_that_was_cut_off_goes_on() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    let first = site.build("1");
+    site.succeed(&["swap", "--yes"]);
+    assert_eq!(site.running(), all(&first));
+    let second = site.build("2");
+    // Whatever call of the run it is that never ends: the process is killed there.
+    for calls in [30, 60, 90] {
+        let (all_calls, _) = site.pve.counted();
+        let mut command = site.project.command(&["swap", "--yes", "--site", "campus"]);
+        command.env("IMGBUILD_PROXMOX_TOKEN", site.pve.token());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut process = command.spawn().unwrap();
+        while site.pve.counted().0 < all_calls + calls && process.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        // The right of the dead process would run out by itself.
+        forget_lease(&site);
+    }
+    site.succeed(&["swap", "--yes"]);
+    assert_eq!(site.running(), all(&second));
+    let volumes = site.volumes();
+    assert_eq!(volumes.len(), usize::from(NODES));
+    assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+/// Makes the lease of a killed process run out now.
+fn forget_lease(site: &Site) {
+    let mut cluster = site.pve.cluster();
+    if let Some(machine) = cluster.guests.get_mut(&4000) {
+        machine.config.insert("description".to_owned(), "Who may change the site.".to_owned());
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_is_said_before_anything_is_changed() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    let ended = site.run(&["plan"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("imgbuild build app --site campus"), "{}", ended.stderr);
+    site.build("1");
+    // Somebody else's guest with the name of a node.
+    {
+        let mut cluster = site.pve.cluster();
+        let mut guest = pve::Guest::new("pve1", Kind::Lxc);
+        guest.pool = Some("imgbuild".to_owned());
+        guest.config.insert("hostname".to_owned(), "app2".to_owned());
+        cluster.guests.insert(150, guest);
+    }
+    let ended = site.run(&["swap", "--yes"]);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("guest 150"), "{}", ended.stderr);
+    site.pve.cluster().guests.remove(&150);
+    // A token that nobody knows.
+    let mut command = site.project.command(&["status", "--site", "campus"]);
+    command.env("IMGBUILD_PROXMOX_TOKEN", "imgbuild@pve!test=11111111-1111-1111-1111-111111111111");
+    let ended = Ended::from(command.output().unwrap());
+    assert!(ended.stderr.contains("token"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("11111111-1111"), "the secret is shown: {}", ended.stderr);
+    // No token at all, and a name that there is not.
+    let mut command = site.project.command(&["status", "--site", "campus"]);
+    command.env_remove("IMGBUILD_PROXMOX_TOKEN");
+    let ended = Ended::from(command.output().unwrap());
+    assert!(ended.stderr.contains("IMGBUILD_PROXMOX_TOKEN"), "{}", ended.stderr);
+    let ended = site.run(&["plan", "app9"]);
+    assert!(ended.stderr.contains("app"), "{}", ended.stderr);
+    assert!(site.pve.changes().is_empty(), "{:?}", site.pve.changes());
+}
