@@ -19,6 +19,7 @@ mod hosting;
 mod image;
 pub mod lint;
 mod name;
+mod network;
 mod overlay;
 mod parameter;
 mod place;
@@ -44,10 +45,10 @@ pub use hosting::{
 };
 pub use image::{Boot, Check, FileRule, Health, Image, Machine, Packages, Relation, Run, Secret};
 pub use name::{
-    AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InterfaceAddress,
-    InvalidText, Mode, Network, PackageName, ParameterName, SiteName, SourceName, UnitName,
-    Version, VolumeName,
+    AbsolutePath, Account, CommitId, EndpointName, Hostname, ImageName, InvalidText, Mode,
+    PackageName, ParameterName, SiteName, SourceName, UnitName, Version, VolumeName,
 };
+pub use network::{InterfaceAddress, Network};
 pub use overlay::{Node, Overlay};
 pub use parameter::{Field, Parameter, RESERVED_NAMES, Type};
 pub use place::{Place, Source};

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::document::{Content, Item};
 use super::error::{Problem, Result};
-use super::name::{AbsolutePath, Hostname, Network, ParameterName};
+use super::name::{AbsolutePath, Hostname, ParameterName};
+use super::network::Network;
 use super::parameter::{Field, Type};
 
 impl Type {

@@ -4,7 +4,8 @@ use super::Site;
 use crate::definition::endpoint::{Clients, Protocol, present};
 use crate::definition::error::Result;
 use crate::definition::image::Image;
-use crate::definition::name::{EndpointName, ImageName, Network};
+use crate::definition::name::{EndpointName, ImageName};
+use crate::definition::network::Network;
 use crate::definition::project::Project;
 use crate::definition::stack::Settings;
 

@@ -15,7 +15,8 @@ pub use endpoints::{Admitted, OpenEndpoint};
 pub use proof::prove;
 
 use super::hosting::{GuestShape, Hosting};
-use super::name::{Hostname, ImageName, Network, SiteName};
+use super::name::{Hostname, ImageName, SiteName};
+use super::network::Network;
 use super::overlay::{Node, Overlay};
 use super::place::Place;
 
