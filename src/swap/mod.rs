@@ -15,6 +15,7 @@ mod goal;
 mod lease;
 mod node;
 mod notes;
+mod obstacles;
 mod outcome;
 mod plan;
 mod platform;
@@ -34,6 +35,7 @@ pub use decide::decide;
 pub use execute::{Operator, Settings};
 pub use goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
 pub use lease::{Holder, Lease, LeaseError};
+pub use obstacles::obstacles;
 pub use outcome::{Event, Interruption, Outcome, Stop, Stuck};
 pub use plan::{Difference, Ending, Plan, Planned, Standing, differences, orphans, plan, remains};
 pub use platform::{

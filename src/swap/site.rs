@@ -269,6 +269,7 @@ impl Deployment {
             NodeAddress {
                 host: node.host.as_ref()?.0.clone(),
                 kind: shape.kind,
+                role: node.image.clone(),
                 address: node.address,
                 gateway: node.gateway,
                 health_port: port.and_then(|port| port.try_into().ok()).unwrap_or(0),
@@ -294,6 +295,7 @@ fn file(artifact: &Artifact) -> (String, ArtifactFile) {
         path: artifact.path.clone(),
         size_bytes: described.size,
         sha256: described.sha256,
+        disk_bytes: artifact.manifest.disk.as_ref().map(|disk| disk.virtual_size),
     };
     (described.name.clone(), file)
 }

@@ -17,11 +17,14 @@ mod commands;
 mod health;
 mod lease;
 mod make;
+mod preflight;
 mod survey;
 mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+pub use preflight::{Check, Finding};
 
 use super::platform::{CallError, GuestId};
 use crate::definition::{
@@ -90,6 +93,8 @@ pub struct NodeAddress {
     pub address: InterfaceAddress,
     /// What its guests are.
     pub kind: GuestKind,
+    /// The role that it runs.
+    pub role: ImageName,
     /// Its router.
     pub gateway: Option<std::net::IpAddr>,
     /// The port on which it answers for its health.
@@ -104,6 +109,8 @@ pub struct ArtifactFile {
     pub size_bytes: u64,
     /// The SHA-256 of its bytes.
     pub sha256: Digest,
+    /// The size of the disk that it becomes; containers choose theirs.
+    pub disk_bytes: Option<u64>,
 }
 
 /// A site on Proxmox VE.

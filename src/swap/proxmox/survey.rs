@@ -87,7 +87,7 @@ impl Proxmox {
     }
 
     /// The hosts that the site's nodes lie on.
-    fn hosts(&self) -> BTreeSet<&Hostname> {
+    pub(super) fn hosts(&self) -> BTreeSet<&Hostname> {
         self.place.nodes.values().map(|address| &address.host).collect()
     }
 
