@@ -22,6 +22,7 @@ mod platform;
 pub mod proxmox;
 mod record;
 mod refusal;
+pub mod secrets;
 mod sight;
 pub mod site;
 mod step;

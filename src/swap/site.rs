@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use super::platform::GuestId;
 use super::proxmox::{ArtifactFile, NodeAddress, Place, RoleShape};
+use super::secrets::Declared;
 use super::wanted::{Node, Role, Wanted, WantedError};
 use crate::artifact::manifest::{Manifest, SCHEMA};
 use crate::artifact::name::Format;
@@ -222,6 +223,20 @@ impl Deployment {
 
     fn arbitrator(&self, plan: &Plan) -> Option<ImageName> {
         plan.cluster.as_ref()?.arbitrator.as_ref().map(|(image, _)| image.clone())
+    }
+
+    /// The secrets of each node.
+    pub fn declared_secrets(&self) -> BTreeMap<Hostname, Declared> {
+        let nodes = self.site.nodes.iter().filter_map(|node| {
+            let (plan, _) = self.roles.get(&node.image)?;
+            let files = plan.secrets.values().filter_map(|secret| {
+                let name = Path::new(secret.path.as_str()).file_name()?.to_str()?;
+                Some((name.to_owned(), secret.required))
+            });
+            let declared = Declared { role: node.image.clone(), files: files.collect() };
+            Some((node.name.clone(), declared))
+        });
+        nodes.collect()
     }
 
     /// Where guests live.

@@ -14,6 +14,7 @@
 
 mod calls;
 mod commands;
+mod deliver;
 mod health;
 mod lease;
 mod make;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 pub use preflight::{Check, Finding};
 
 use super::platform::{CallError, GuestId};
+use super::secrets::NodeSecrets;
 use crate::definition::{
     BridgeName, GuestKind, Hostname, ImageName, InterfaceAddress, PoolName, SiteName, VolumeName,
 };
@@ -117,6 +119,7 @@ pub struct ArtifactFile {
 pub struct Proxmox {
     client: Client,
     place: Place,
+    secrets: NodeSecrets,
 }
 
 /// The name of the machine that holds the lease of a site.
@@ -127,7 +130,7 @@ fn lease_name(site: &SiteName) -> String {
 impl Proxmox {
     /// The site of `place`, looked after through `client`.
     pub fn new(client: Client, place: Place) -> Self {
-        Self { client, place }
+        Self { client, place, secrets: NodeSecrets::new() }
     }
 
     /// The API that it talks to.

@@ -158,6 +158,7 @@ impl Proxmox {
         let artifacts = vec![
             must("Datastore.AllocateTemplate", "upload artifacts"),
             must("Datastore.Audit", "see what was uploaded"),
+            should("Datastore.Allocate", "secrets cannot be delivered, and old files stay"),
         ];
         let mut all = vec![(path, guests)];
         all.push((format!("/storage/{}", self.place.artifacts), artifacts));

@@ -92,7 +92,7 @@ impl Proxmox {
     }
 
     /// The site's artifacts that are on the storages of the hosts of its nodes.
-    fn artifacts(&self) -> Result<BTreeSet<(Hostname, String)>, CallError> {
+    pub(super) fn artifacts(&self) -> Result<BTreeSet<(Hostname, String)>, CallError> {
         let asked: Vec<(&Hostname, Content)> = self
             .hosts()
             .into_iter()
