@@ -333,16 +333,24 @@ fn a_swap_that_was_cut_off_goes_on() {
 /// Runs `swap`, and kills it after so many calls.
 fn swap_until_killed(site: &Site, calls: usize) {
     let (all_calls, _) = site.pve.counted();
+    swap_until(site, |pve| pve.counted().0 >= all_calls + calls);
+}
+
+/// Runs `swap`, and kills it when `reached`; says whether it came to that.
+fn swap_until(site: &Site, reached: impl Fn(&Pve) -> bool) -> bool {
     let mut command = site.command(&["swap", "--yes", "--secrets", "secrets"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut process = command.spawn().unwrap();
-    while site.pve.counted().0 < all_calls + calls && process.try_wait().unwrap().is_none() {
+    let mut met = reached(&site.pve);
+    while !met && process.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
+        met = reached(&site.pve);
     }
     process.kill().unwrap();
     process.wait().unwrap();
     // The right of the dead process would run out by itself.
     forget_lease(site);
+    met
 }
 
 /// Makes the lease of a killed process run out now.

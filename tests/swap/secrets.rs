@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use imgbuild::definition::{GuestKind, Hostname};
 use imgbuild::digest::Digest;
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use super::pve::{Cluster, Fault, Flavour, Kind, Pve, When};
 use super::support::project::Project;
-use super::{NODES, Site, all, base, swap_until_killed};
+use super::{NODES, Site, all, base, swap_until, swap_until_killed};
 
 /// What nobody may see.
 pub const VALUE: &str = "Zu6aeth8ohTh";
@@ -127,7 +128,20 @@ fn whatever_interrupts_a_delivery_the_next_run_goes_on() {
     let Some(base) = base() else { return };
     let site = Site::new(base, Flavour::V9);
     let first = site.build("1");
-    for calls in [30, 34, 38, 42, 46, 50, 54, 58, 62, 70, 80] {
+    // So that the moments between can be met.
+    for task in ["imgcopy", "imgdel", "vzcreate", "move_volume", "vzdestroy"] {
+        let duration = Duration::from_millis(150);
+        site.pve.cluster().durations.insert(task.to_owned(), duration);
+    }
+    let uploaded = |pve: &Pve| !left(&pve.cluster()).is_empty();
+    assert!(swap_until(&site, uploaded), "the file was never there");
+    assert!(uploaded(&site.pve), "the file was left behind");
+    let carried = |pve: &Pve| carriers(&pve.cluster()) == 1;
+    assert!(swap_until(&site, carried), "there was no carrier");
+    assert_eq!(site.pve.cluster().guests.len(), 2, "the carrier and the lease");
+    let delivered = |pve: &Pve| carriers(&pve.cluster()) == 1 && pve.cluster().guests.len() == 3;
+    assert!(swap_until(&site, delivered), "the guest was not made");
+    for calls in [30, 50, 70] {
         swap_until_killed(&site, calls);
     }
     site.succeed(&["swap", "--yes"]);
@@ -135,6 +149,14 @@ fn whatever_interrupts_a_delivery_the_next_run_goes_on() {
     nothing_shows(&site.pve);
     let holders = holders(&site.pve.cluster());
     assert!(holders.len() == usize::from(NODES) && holders.iter().all(|it| it.1), "{holders:?}");
+}
+
+/// The containers that carry secrets.
+fn carriers(cluster: &Cluster) -> usize {
+    let carries = |guest: &&super::pve::Guest| {
+        guest.config.get("ostype").is_some_and(|ostype| ostype == "unmanaged")
+    };
+    cluster.guests.values().filter(carries).count()
 }
 
 /// A site of one node, with a secret for it.
