@@ -205,8 +205,10 @@ mod tests {
             let path = directory.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, content).unwrap();
-            for (path, mode) in [(path.as_path(), 0o600), (path.parent().unwrap(), 0o700)] {
-                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let above = path.ancestors().skip(1);
+            for parent in above.take_while(|parent| parent.starts_with(directory.path())) {
+                fs::set_permissions(parent, fs::Permissions::from_mode(0o700)).unwrap();
             }
         }
         directory
