@@ -2,7 +2,7 @@
 //! sandbox, bit-for-bit reproducible.
 //!
 //! Data flows one way, a module per stage, and each knows only the stages before it:
-//! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`].
+//! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`] → [`swap`].
 
 pub mod artifact;
 pub mod boot;

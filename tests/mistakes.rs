@@ -279,11 +279,7 @@ fn mistake_26_recordings_that_never_reach_scalelite() {
         // Scalelite reads it by its group.
         let group = |name: &str| {
             let plan = project.plan(name, Some(&role.site)).unwrap();
-            let found = plan
-                .layers
-                .iter()
-                .find_map(|it| it.accounts.groups.get("scalelite-spool").cloned());
-            found
+            plan.layers.iter().find_map(|it| it.accounts.groups.get("scalelite-spool").cloned())
         };
         assert_eq!(group("bbb"), group("files"));
         assert_eq!(group("bbb"), group("scalelite"));

@@ -262,8 +262,10 @@ fn deployed(site: &Site, first: &str) {
 
 fn replaced(site: &Site, first: &str, second: &str) {
     let before = site.volumes().len();
+    shown("plan", &site.succeed(&["plan", "app3"]));
+    shown("status", &site.succeed(&["status"]));
     let plan = site.succeed(&["plan", "--commands"]);
-    for expected in ["to be replaced", "move the state volume data", "$ pct start"] {
+    for expected in ["move the state volume data", "$ pct start", "$ pct move-volume"] {
         assert!(plan.contains(expected), "{expected}: {plan}");
     }
     site.succeed(&["swap", "--yes", "--canary"]);
@@ -274,6 +276,16 @@ fn replaced(site: &Site, first: &str, second: &str) {
     let volumes = site.volumes();
     assert_eq!(volumes.len(), before, "moved, and neither copied nor lost: {volumes:?}");
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+/// What an operator reads, in a terminal of 100 columns.
+fn shown(name: &str, text: &str) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "too wide for a terminal: {line}");
+    }
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter("[0-9a-f]{12}", "000000000000");
+    settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
 fn a_sick_image_is_taken_back(site: &Site, second: &str, third: &str) {

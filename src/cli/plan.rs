@@ -125,7 +125,15 @@ pub(super) fn show_steps(
         return Ok(());
     }
     context.data("")?;
-    for (number, step) in (1..).zip(&planned.steps) {
+    let mut before = None;
+    // Whether the others are ready is asked before each step of a node; once is enough to read.
+    let steps = planned.steps.iter().filter(|step| match step {
+        Planned::Ready { purpose: Purpose::Others, .. } => {
+            before.replace(shown(step)) != Some(shown(step))
+        }
+        _ => true,
+    });
+    for (number, step) in (1..).zip(steps) {
         let (node, text) = shown(step);
         context.data(format!("{number:>4}  {node:<14} {text}"))?;
         if let (true, Planned::Step(step)) = (commands, step) {

@@ -117,9 +117,10 @@ impl Operator<'_> {
 fn interruption(denied: Denied) -> Interruption {
     match denied {
         Denied::Held(lease) => Interruption::LeaseLost(lease),
-        Denied::Call(error) => {
-            Interruption::Unreachable { what: "take the lease of the site".to_owned(), error }
-        }
+        Denied::Call(error) => Interruption::Unreachable {
+            what: "take or renew the lease of the site".to_owned(),
+            error,
+        },
     }
 }
 

@@ -101,24 +101,15 @@ impl<'a> Proposal<'_, 'a> {
         }
     }
 
-    /// Nothing and nobody else works on the node's guests.
+    /// Nothing and nobody else works on the node's guests. What is done to those that lie there, such as a
+    /// backup, does not matter.
     fn unobstructed(&self) -> Found {
-        for guest in &self.view.guests {
-            let at = At::guest(guest);
-            if let Some(task) = &guest.busy {
-                let (at, guest, task) = (at.to_string(), guest.id, task.clone());
-                return Err(Decision::Await(Gate::Idle { at, guest, task }));
-            }
-            if guest.status == Status::Unknown {
-                return Err(Refusal::HostUnknown { at }.into());
-            }
-            if guest.managed {
-                return Err(Refusal::Managed { at }.into());
-            }
-            if let Some(lock) = guest.lock.clone() {
-                return Err(Refusal::Locked { at, lock }.into());
-            }
-        }
+        let lies = |guest: &Guest| {
+            matches!(guest.record.phase, Phase::Old | Phase::Failed)
+                && guest.status == Status::Stopped
+                && guest.volumes.is_empty()
+        };
+        self.view.guests.iter().filter(|guest| !lies(guest)).try_for_each(|guest| free(guest))?;
         if let Some(guest) = self.sight.namesake(self.view.node) {
             return Err(Refusal::NameTaken { at: At::node(self.view.node), guest }.into());
         }
@@ -171,6 +162,7 @@ impl<'a> Proposal<'_, 'a> {
         let mut failed = self.view.phase(Phase::Failed).filter(|guest| self.view.fits(guest));
         match failed.next() {
             Some(guest) => {
+                free(guest)?;
                 self.halt_all_but(Some(guest.id))?;
                 self.state_can_move(Some(guest.id), &guest.host, guest.kind)?;
                 Err(self.revive(guest, Origin::Swap, guest.record.replaces.clone()))
@@ -196,6 +188,7 @@ impl<'a> Proposal<'_, 'a> {
                 && guest.volumes.is_empty()
                 && guest.other_disks.is_empty()
                 && !guest.protected
+                && free(guest).is_ok()
         });
         if let Some(guest) = left {
             let (node, revision) = (self.view.node.name.clone(), guest.revision.clone());
@@ -254,6 +247,7 @@ impl<'a> Proposal<'_, 'a> {
         let Some(before) = before else {
             return Err(Refusal::NothingBefore { at: At::guest(current) }.into());
         };
+        free(before)?;
         self.state_can_move(Some(before.id), &before.host, before.kind)?;
         self.others_ready()?;
         Err(self.revive(before, Origin::Rollback, Some(replaced(current))))
@@ -380,6 +374,25 @@ impl<'a> Proposal<'_, 'a> {
             ..guest.record.clone()
         };
         write(guest, record, Change::Revive)
+    }
+}
+
+/// Nothing and nobody else works on the guest.
+fn free(guest: &Guest) -> Found {
+    let at = At::guest(guest);
+    if let Some(task) = &guest.busy {
+        let (at, guest, task) = (at.to_string(), guest.id, task.clone());
+        return Err(Decision::Await(Gate::Idle { at, guest, task }));
+    }
+    if guest.status == Status::Unknown {
+        return Err(Refusal::HostUnknown { at }.into());
+    }
+    if guest.managed {
+        return Err(Refusal::Managed { at }.into());
+    }
+    match guest.lock.clone() {
+        Some(lock) => Err(Refusal::Locked { at, lock }.into()),
+        None => Ok(()),
     }
 }
 

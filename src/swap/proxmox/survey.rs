@@ -19,8 +19,13 @@ use crate::swap::{
 /// (`max_workers` of pveproxy).
 const AT_A_TIME: usize = 6;
 
+/// Tasks that last as long as somebody looks at a console, and change nothing.
+const CONSOLES: [&str; 5] = ["vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell"];
+
 impl Proxmox {
     pub(super) fn look(&self) -> Result<Survey, CallError> {
+        // Before the guests: what ends in between is then seen as what it made, and not as nothing.
+        let tasks = self.tasks()?;
         let summaries = self.client.guests().map_err(|error| failed(&error))?;
         let looked = self.in_parallel(&summaries, |summary| self.look_at(summary))?;
         let mut guests = Vec::new();
@@ -32,7 +37,6 @@ impl Proxmox {
             }
         }
         guests.sort_by_key(|guest| guest.id);
-        let tasks = self.tasks()?;
         for guest in &mut guests {
             guest.busy = tasks.get(&guest.id).cloned();
         }
@@ -80,7 +84,7 @@ impl Proxmox {
         let running = self.in_parallel(&hosts, |host| {
             self.client.running_tasks(&node(host)?).map_err(|error| failed(&error))
         })?;
-        let tasks = running.iter().flatten();
+        let tasks = running.iter().flatten().filter(|task| !CONSOLES.contains(&task.kind()));
         Ok(tasks
             .filter_map(|task| Some((GuestId(task.vmid()?.number()), task.kind().to_owned())))
             .collect())
@@ -234,7 +238,9 @@ fn stranger(summary: &GuestSummary, why: Strangeness) -> Stranger {
         id: GuestId(summary.guest.vmid.number()),
         name: (!summary.name.is_empty()).then(|| summary.name.clone()),
         host: hostname(&summary.guest.node).ok(),
-        busy: summary.lock.clone().filter(|lock| lock == "create"),
+        busy: summary.lock.as_deref().filter(|lock| *lock == "create").map(|lock| {
+            format!("`{lock}` (if no task makes this guest any more, remove it on its host)")
+        }),
         why,
     }
 }

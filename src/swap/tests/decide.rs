@@ -161,10 +161,45 @@ fn others_that_are_not_ready_keep_a_node_where_it_is() {
         refusal.to_string(),
         "sql3 (on pve3) has to stay while sql1 (wsrep_ready is OFF) is not ready"
     );
+    // Nor is it stopped if it was already told to make room: the others were ready then.
+    let mut halfway = survey.clone();
+    let mut new = guest(&mut halfway, "sql3").clone();
+    (new.id, new.status, new.record.phase) = (GuestId(4050), Status::Stopped, Phase::New);
+    new.record.image = wanted.role_named("galera").unwrap().image;
+    new.record.generation += 1;
+    new.volumes.clear();
+    guest(&mut halfway, "sql3").record.successor = Some(new.id);
+    halfway.guests.push(new);
+    let decision = decide(&wanted, &only("sql3"), &halfway, &known);
+    assert!(matches!(decision, Decision::Await(Gate::Others { .. })), "{decision:?}");
     // The balancers have nothing to do with it.
     assert!(matches!(decide(&wanted, &only("lb1"), &survey, &known), Decision::Do(_)));
     // Nor has the one that is ill itself.
     assert!(matches!(decide(&wanted, &only("sql1"), &survey, &known), Decision::Do(_)));
+}
+
+#[test]
+fn a_backup_of_an_old_guest_does_not_keep_a_node_from_being_replaced() {
+    let wanted = campus(2);
+    let ready = |node: &Node| (node.name.clone(), Health::Ready { leads: false });
+    let known = Known(wanted.nodes().iter().map(ready).collect());
+    let mut survey = deployed().borrow().survey();
+    let mut old = guest(&mut survey, "sql3").clone();
+    (old.id, old.status, old.record.phase) = (GuestId(4050), Status::Stopped, Phase::Old);
+    old.record.generation = 0;
+    old.volumes.clear();
+    (old.lock, old.busy) = (Some("backup".to_owned()), Some("vzdump".to_owned()));
+    survey.guests.push(old);
+    let decision = decide(&wanted, &only("sql3"), &survey, &known);
+    assert!(matches!(decision, Decision::Do(Step::Upload { .. })), "{decision:?}");
+    // To have the node again it must be left alone, though.
+    let (before, current) = (GuestId(4050), guest(&mut survey, "sql3"));
+    let image = current.record.image;
+    current.record.replaces = Some(Replaced { guest: before, image });
+    let back = Goal::Rollback { scope: Scope::node(&name("sql3")) };
+    let decision = decide(&wanted, &back, &survey, &known);
+    let waits = |gate: &Gate| matches!(gate, Gate::Idle { guest, .. } if *guest == before);
+    assert!(matches!(&decision, Decision::Await(gate) if waits(gate)), "{decision:?}");
 }
 
 #[test]

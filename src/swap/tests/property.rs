@@ -13,7 +13,7 @@ use crate::definition::{GuestKind, Hostname, ImageName};
 use crate::digest::Digest;
 use crate::swap::*;
 
-const CASES: u64 = 300;
+const CASES: u64 = 200;
 
 /// Numbers that look random and are the same for the same case (SplitMix64, Steele and others 2014).
 struct Dice(u64);

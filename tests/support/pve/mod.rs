@@ -31,6 +31,7 @@ use std::time::Duration;
 use imgbuild::proxmox::{Client, Fingerprint, NodeName, Pace, Trust};
 
 pub use cluster::{Cluster, Guest, Kind};
+#[allow(unused_imports)]
 pub use fault::{Fault, Spoil, When};
 pub use tls::Certificate;
 
