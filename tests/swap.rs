@@ -1,13 +1,18 @@
 //! A site as an operator sees it: deployed, changed, taken back, by the command, on a fake Proxmox VE. Guests of
 //! the fake do not run; a server in this process answers for the health of those that the fake says do.
 
+#[path = "swap/preflight.rs"]
+mod preflight;
 #[path = "support/pve/mod.rs"]
 mod pve;
+#[path = "swap/secrets.rs"]
+mod secrets;
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -88,6 +93,7 @@ impl Site {
                 pve.fingerprint(),
             ),
         );
+        secrets::write(&project, "secrets/all/app.password", secrets::VALUE);
         project.succeed(&["lock"]);
         let site =
             Self { project, pve, sick: Arc::default(), over: Arc::default(), _archive: archive };
@@ -123,9 +129,17 @@ impl Site {
     }
 
     fn run(&self, arguments: &[&str]) -> Ended {
+        let mut command = self.command(arguments);
+        if arguments.first() == Some(&"swap") {
+            command.args(["--secrets", "secrets"]);
+        }
+        Ended::from(command.output().unwrap())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(arguments);
         command.args(["--site", "campus"]).env("IMGBUILD_PROXMOX_TOKEN", self.pve.token());
-        Ended::from(command.output().unwrap())
+        command
     }
 
     #[track_caller]
@@ -319,24 +333,36 @@ fn a_swap_that_was_cut_off_goes_on() {
     let second = site.build("2");
     // Whatever call of the run it is that never ends: the process is killed there.
     for calls in [30, 60, 90] {
-        let (all_calls, _) = site.pve.counted();
-        let mut command = site.project.command(&["swap", "--yes", "--site", "campus"]);
-        command.env("IMGBUILD_PROXMOX_TOKEN", site.pve.token());
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let mut process = command.spawn().unwrap();
-        while site.pve.counted().0 < all_calls + calls && process.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        process.kill().unwrap();
-        process.wait().unwrap();
-        // The right of the dead process would run out by itself.
-        forget_lease(&site);
+        swap_until_killed(&site, calls);
     }
     site.succeed(&["swap", "--yes"]);
     assert_eq!(site.running(), all(&second));
     let volumes = site.volumes();
     assert_eq!(volumes.len(), usize::from(NODES));
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+/// Runs `swap`, and kills it after so many calls.
+fn swap_until_killed(site: &Site, calls: usize) {
+    let (all_calls, _) = site.pve.counted();
+    swap_until(site, |pve| pve.counted().0 >= all_calls + calls);
+}
+
+/// Runs `swap`, and kills it when `reached`; says whether it came to that.
+fn swap_until(site: &Site, reached: impl Fn(&Pve) -> bool) -> bool {
+    let mut command = site.command(&["swap", "--yes", "--secrets", "secrets"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = command.spawn().unwrap();
+    let mut met = reached(&site.pve);
+    while !met && process.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+        met = reached(&site.pve);
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    // The right of the dead process would run out by itself.
+    forget_lease(site);
+    met
 }
 
 /// Makes the lease of a killed process run out now.

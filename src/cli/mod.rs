@@ -12,6 +12,7 @@ mod explain;
 mod gc;
 mod lock;
 mod plan;
+mod preflight;
 pub mod progress;
 mod prune;
 mod rollback;
@@ -71,6 +72,8 @@ enum Verb {
     Check(check::Arguments),
     /// Show the layers of a role, and why each was built or reused
     Explain(explain::Arguments),
+    /// See whether everything is there that a swap of a site needs
+    Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
     Plan(plan::Arguments),
     /// Deploy a site, or replace its guests by new ones from new images
@@ -95,6 +98,7 @@ pub fn run() -> ExitCode {
         Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
+        Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),
         Verb::Rollback(arguments) => rollback::run(&context, &arguments),

@@ -35,7 +35,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         let nodes: Vec<Value> = standing.iter().map(described).collect();
         let steps: Vec<Value> = planned.steps.iter().map(|step| object(&opened, step)).collect();
         let ending = ending_word(&planned.ending);
-        context.object(&json!({ "nodes": nodes, "steps": steps, "ending": ending }))?;
+        let secrets: Vec<Value> = opened
+            .missing_secrets(&planned)
+            .iter()
+            .map(|(node, names)| json!({ "node": node.as_str(), "names": names }))
+            .collect();
+        context.object(&json!({
+            "nodes": nodes, "steps": steps, "secrets": secrets, "ending": ending,
+        }))?;
         return end(context, planned, false);
     }
     show_nodes(context, &standing)?;
@@ -46,6 +53,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         ))?;
     }
     show_steps(context, &opened, &planned, arguments.commands)?;
+    for (node, names) in opened.missing_secrets(&planned) {
+        let names = names.join(", ");
+        context.data(format!("{node} needs secrets: `swap --secrets DIR` with {names}"))?;
+    }
     end(context, planned, true)
 }
 

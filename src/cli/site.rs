@@ -15,11 +15,11 @@ use signal_hook::iterator::Signals;
 use super::context::Context;
 use crate::definition::{Hostname, ImageName, Trust};
 use crate::proxmox::{self, Client, Token};
-use crate::swap::proxmox::Proxmox;
+use crate::swap::proxmox::{Proxmox, SECRETS};
 use crate::swap::site::Deployment;
 use crate::swap::{
-    Event, Gate, Goal, Holder, Known, Operator, Outcome, Platform, Scope, Settings, Stop, Survey,
-    SystemClock, Wanted,
+    Event, Gate, Goal, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform, Scope,
+    Settings, Step, Stop, Survey, SystemClock, Wanted,
 };
 
 /// A gate stayed red, and the node runs what it ran before.
@@ -80,6 +80,53 @@ impl Opened {
         Ok(Self { deployment, wanted, platform })
     }
 
+    /// The required secrets that guests would be made without, by node.
+    pub(super) fn missing_secrets(&self, planned: &Plan) -> Vec<(Hostname, Vec<String>)> {
+        let declared = self.deployment.declared_secrets();
+        let made = planned.steps.iter().filter_map(|step| match step {
+            Planned::Step(Step::Create(new)) if makes_secrets(new) => Some(&new.record.node),
+            _ => None,
+        });
+        let missing = made.map(|node| {
+            let given = self.platform.secrets_of(node);
+            let required = declared.get(node).into_iter().flat_map(|one| &one.files);
+            let missing = required
+                .filter(|(name, required)| {
+                    **required && !given.iter().any(|file| file.name == **name)
+                })
+                .map(|(name, _)| name.clone());
+            (node.clone(), missing.collect::<Vec<_>>())
+        });
+        missing.filter(|(_, names)| !names.is_empty()).collect()
+    }
+
+    /// Refuses what would make guests without secrets that they need, or could not deliver them.
+    pub(super) fn require_secrets(&self, planned: &Plan) -> Result<()> {
+        let missing = self.missing_secrets(planned);
+        if !missing.is_empty() {
+            let nodes: Vec<String> = missing
+                .iter()
+                .map(|(node, names)| format!("{node} ({})", names.join(", ")))
+                .collect();
+            return Err(miette!(
+                help = "put them into files DIR/NODE/NAME or DIR/all/NAME that only you can read, and give \
+                        `--secrets DIR` (docs/swap.md#secrets)",
+                "secrets are missing for the first guest of {}",
+                nodes.join(", ")
+            ));
+        }
+        let delivers = planned.steps.iter().any(|step| match step {
+            Planned::Step(Step::Create(new)) => {
+                makes_secrets(new) && !self.platform.secrets_of(&new.record.node).is_empty()
+            }
+            _ => false,
+        });
+        if delivers {
+            self.platform.may_deliver().map_err(|error| miette!("{error}"))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn survey(&self) -> Result<Survey> {
         self.platform.survey().map_err(|error| miette!("cannot survey the site: {error}"))
     }
@@ -112,6 +159,11 @@ impl Opened {
         let outcome = operator.run(goal, purpose);
         teller.end(&outcome)
     }
+}
+
+/// Whether a volume of secrets is made with the guest.
+fn makes_secrets(guest: &NewGuest) -> bool {
+    guest.fresh.keys().any(|name| name.as_str() == SECRETS)
 }
 
 /// Counts signals. The first one stops the run before the next node, the second one at once, the third one ends

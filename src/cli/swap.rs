@@ -1,6 +1,7 @@
 //! `imgbuild swap`
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, Report, Result, miette};
@@ -8,6 +9,7 @@ use miette::{IntoDiagnostic, Report, Result, miette};
 use super::context::Context;
 use super::plan::{changes, show_nodes, show_steps};
 use super::site::{Opened, SiteArguments, concerns, scope};
+use crate::swap::secrets;
 use crate::swap::{Ending, Goal, PauseAfter, Plan, Wanted, differences, plan};
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +19,10 @@ pub(super) struct Arguments {
     names: Vec<String>,
     #[command(flatten)]
     site: SiteArguments,
+    /// The secrets of nodes that are deployed for the first time: files DIR/NODE/NAME, and DIR/all/NAME for
+    /// all nodes that have a secret of that name
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
     /// Replace only one node of each role
     #[arg(long)]
     canary: bool,
@@ -29,7 +35,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
-    let opened = Opened::new(context, &arguments.site)?;
+    let mut opened = Opened::new(context, &arguments.site)?;
+    if let Some(directory) = &arguments.secrets {
+        let declared = opened.deployment.declared_secrets();
+        opened.platform.give_secrets(secrets::read(directory, &declared)?);
+    }
     let scope = scope(&opened.wanted, &arguments.names)?;
     opened.deployment.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
     let pause_after = arguments.pause_after.as_deref();
@@ -65,6 +75,7 @@ pub(super) fn confirmed(
     if let Ending::Refused(refusal) = planned.ending {
         return Err(Report::new(*refusal));
     }
+    opened.require_secrets(&planned)?;
     if !yes && changes(&planned) {
         if context.json() || !io::stdin().is_terminal() {
             return Err(miette!(

@@ -82,6 +82,10 @@ pub struct NewVolume {
     pub storage: StorageName,
     /// How large.
     pub size_gib: u32,
+    /// Of a machine: the image that it is made of, which then says how large. Empty without.
+    pub source: Option<VolumeId>,
+    /// Whether it is part of backups.
+    pub backup: bool,
     /// By what the guest knows it: of a machine the serial number of the disk, at most 20 characters; of a
     /// container the directory that it is mounted on.
     pub place: String,
@@ -165,6 +169,8 @@ pub struct NewContainer {
     pub pool: Option<String>,
     /// Whether it starts with its node.
     pub onboot: bool,
+    /// Whether Proxmox leaves alone what is in it. It need not be a system then, and is never started.
+    pub unmanaged: bool,
 }
 
 impl NewMachine {
@@ -241,11 +247,13 @@ fn root_disk(storage: &StorageName, image: &VolumeId) -> Result<Properties, Prop
 }
 
 fn state_disk(volume: &NewVolume) -> Result<Properties, PropertyError> {
-    Properties::leading(format!("{}:{}", volume.storage, volume.size_gib))?
+    let size_gib = if volume.source.is_some() { 0 } else { volume.size_gib };
+    Properties::leading(format!("{}:{size_gib}", volume.storage))?
+        .with_some("import-from", volume.source.as_ref())?
         .with("serial", &volume.place)?
         .with("discard", "on")?
         .with("iothread", 1)?
-        .with("backup", 1)
+        .with("backup", u8::from(volume.backup))
 }
 
 fn machine_card(card: &Card) -> Result<Properties, PropertyError> {
@@ -273,6 +281,10 @@ impl NewContainer {
             .with_flag("onboot", self.onboot)
             .with_some("ssh-public-keys", self.ssh_keys.as_ref())
             .with_some("pool", self.pool.as_ref());
+        if self.unmanaged {
+            // Otherwise Proxmox would look for both in the template (`PVE/LXC/Setup.pm`).
+            parameters = parameters.with("ostype", "unmanaged").with("arch", "amd64");
+        }
         for volume in &self.volumes {
             let mount = mount(volume).map_err(|error| ("mpN", error))?;
             parameters = parameters.with(format!("mp{}", volume.index), mount);
@@ -289,7 +301,7 @@ fn mount(volume: &NewVolume) -> Result<Properties, PropertyError> {
     Properties::leading(format!("{}:{}", volume.storage, volume.size_gib))?
         .with("mp", &volume.place)?
         // Unlike disks, mount points are not part of backups of themselves (`PVE/LXC/Config.pm`).
-        .with("backup", 1)
+        .with("backup", u8::from(volume.backup))
 }
 
 fn container_card(card: &Card, addresses: &Addresses) -> Result<Properties, PropertyError> {

@@ -193,7 +193,7 @@ fn pieces(
 /// `PVE/Storage.pm`): it replaces other characters by `_`, and an unknown ending is no volume.
 fn check_name(content: Content, name: &str) -> Result<(), String> {
     let endings: &[&str] = match content {
-        Content::Import => &[".qcow2"],
+        Content::Import => &[".qcow2", ".raw"],
         Content::Template => &[".tar.zst"],
         Content::Images | Content::Root => {
             return Err("only images to import and templates are uploaded".to_owned());
@@ -276,7 +276,6 @@ mod tests {
             "",
             "x",
             "x.QCOW2",
-            "x.raw",
             "x.qcow2.zst",
             "a b.qcow2",
             "a+b.qcow2",

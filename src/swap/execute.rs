@@ -101,6 +101,11 @@ impl Operator<'_> {
             conflicts: 0,
             starts: BTreeMap::new(),
         };
+        // What is left over does not keep anybody from going back.
+        if let Err(error) = self.platform.tidy() {
+            let note = format!("cannot remove what an interrupted run has left behind: {error}");
+            (self.tell)(&Event::Note(&note));
+        }
         let outcome = run.until_the_end();
         if !matches!(outcome, Outcome::Interrupted(Interruption::LeaseLost(_))) {
             run.lease.into_inner().release();

@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use super::platform::GuestId;
 use super::proxmox::{ArtifactFile, NodeAddress, Place, RoleShape};
+use super::secrets::Declared;
 use super::wanted::{Node, Role, Wanted, WantedError};
 use crate::artifact::manifest::{Manifest, SCHEMA};
 use crate::artifact::name::Format;
@@ -224,6 +225,20 @@ impl Deployment {
         plan.cluster.as_ref()?.arbitrator.as_ref().map(|(image, _)| image.clone())
     }
 
+    /// The secrets of each node.
+    pub fn declared_secrets(&self) -> BTreeMap<Hostname, Declared> {
+        let nodes = self.site.nodes.iter().filter_map(|node| {
+            let (plan, _) = self.roles.get(&node.image)?;
+            let files = plan.secrets.values().filter_map(|secret| {
+                let name = Path::new(secret.path.as_str()).file_name()?.to_str()?;
+                Some((name.to_owned(), secret.required))
+            });
+            let declared = Declared { role: node.image.clone(), files: files.collect() };
+            Some((node.name.clone(), declared))
+        });
+        nodes.collect()
+    }
+
     /// Where guests live.
     pub fn place(&self) -> Place {
         let hosting = &self.hosting;
@@ -269,6 +284,7 @@ impl Deployment {
             NodeAddress {
                 host: node.host.as_ref()?.0.clone(),
                 kind: shape.kind,
+                role: node.image.clone(),
                 address: node.address,
                 gateway: node.gateway,
                 health_port: port.and_then(|port| port.try_into().ok()).unwrap_or(0),
@@ -294,6 +310,7 @@ fn file(artifact: &Artifact) -> (String, ArtifactFile) {
         path: artifact.path.clone(),
         size_bytes: described.size,
         sha256: described.sha256,
+        disk_bytes: artifact.manifest.disk.as_ref().map(|disk| disk.virtual_size),
     };
     (described.name.clone(), file)
 }

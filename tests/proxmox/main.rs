@@ -82,6 +82,8 @@ fn new_machine(number: u32) -> NewMachine {
             index: 1,
             storage: "local-lvm".parse().unwrap(),
             size_gib: 8,
+            source: None,
+            backup: true,
             place: "state-mysql".to_owned(),
         }],
         card: Some(Card {
@@ -124,6 +126,8 @@ fn new_container(number: u32) -> NewContainer {
             index: 0,
             storage: "local-lvm".parse().unwrap(),
             size_gib: 8,
+            source: None,
+            backup: true,
             place: "/var/lib/mysql".to_owned(),
         }],
         card: Some(Card { bridge: "vmbr0".to_owned(), vlan: None, mac: None, firewall: false }),
@@ -132,6 +136,7 @@ fn new_container(number: u32) -> NewContainer {
         ssh_keys: Some("ssh-ed25519 AAAAC3 ops@campus".to_owned()),
         pool: Some("imgbuild".to_owned()),
         onboot: false,
+        unmanaged: false,
     }
 }
 

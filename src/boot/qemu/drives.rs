@@ -1,16 +1,16 @@
 //! The small disks that a machine is given: FAT volumes without a partition table.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Cursor, Write};
 use std::path::Path;
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, format_volume};
 
 /// Bytes of a volume beyond its files: tables, directory, and what the last cluster of each file wastes.
-const OVERHEAD: u64 = 1 << 20;
+const OVERHEAD: usize = 1 << 20;
 
 /// A volume is a multiple of this.
-const UNIT: u64 = 1 << 20;
+const UNIT: usize = 1 << 20;
 
 /// Writes a FAT volume with this label and these files to a new file `path`, which only its owner may
 /// read.
@@ -21,17 +21,26 @@ pub(super) fn write_volume(
 ) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = File::options();
-    let volume = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    let content: u64 = files.iter().map(|(_, content)| content.len() as u64 + 4096).sum();
-    volume.set_len((content + OVERHEAD).next_multiple_of(UNIT))?;
-    format_volume(&volume, FormatVolumeOptions::new().volume_label(*label))?;
-    let system = FileSystem::new(&volume, FsOptions::new())?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, content)| (*name, content.as_bytes())).collect();
+    file.write_all(&volume(label, &files)?)
+}
+
+/// The bytes of a FAT volume with this label and these files.
+pub(crate) fn volume(label: &[u8; 11], files: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
+    let content: usize = files.iter().map(|(_, content)| content.len() + 4096).sum();
+    let mut bytes = vec![0; (content + OVERHEAD).next_multiple_of(UNIT)];
+    let mut disk = Cursor::new(bytes.as_mut_slice());
+    format_volume(&mut disk, FormatVolumeOptions::new().volume_label(*label))?;
+    let system = FileSystem::new(&mut disk, FsOptions::new())?;
     for (name, content) in files {
         let mut file = system.root_dir().create_file(name)?;
-        file.write_all(content.as_bytes())?;
+        file.write_all(content)?;
         file.flush()?;
     }
-    system.unmount()
+    system.unmount()?;
+    Ok(bytes)
 }
 
 /// Makes an empty sparse disk of `size` bytes.

@@ -2,7 +2,7 @@
 
 mod accelerator;
 mod arguments;
-mod drives;
+pub(crate) mod drives;
 
 use std::ffi::OsString;
 use std::fs;

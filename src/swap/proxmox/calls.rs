@@ -25,6 +25,10 @@ const MARGIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 
 impl Platform for Proxmox {
+    fn tidy(&self) -> Result<(), CallError> {
+        self.remove_leftovers()
+    }
+
     fn survey(&self) -> Result<Survey, CallError> {
         self.look()
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{
-    NodeAddress, Proxmox, RoleShape, SECRETS, SECRETS_DIRECTORY, failed, node, vmid, volumes,
+    NodeAddress, Proxmox, RoleShape, SECRETS, SECRETS_DIRECTORY, SECRETS_SERIAL, failed, node,
+    vmid, volumes,
 };
 use crate::definition::{GuestKind, VolumeName};
 use crate::proxmox::{
@@ -18,6 +19,19 @@ const SWAP_MIB: u32 = 0;
 
 impl Proxmox {
     pub(super) fn make(&self, guest: &NewGuest, watch: &mut dyn Watch) -> Result<(), CallError> {
+        match self.delivery(guest) {
+            Some(secrets) => self.make_with_secrets(guest, secrets, watch),
+            None => self.make_of(guest, None, watch),
+        }
+    }
+
+    /// Makes a guest; a machine's volume of secrets of the image `secrets`.
+    pub(super) fn make_of(
+        &self,
+        guest: &NewGuest,
+        secrets: Option<VolumeId>,
+        watch: &mut dyn Watch,
+    ) -> Result<(), CallError> {
         let missing = |what: &str| {
             CallError::Failed(format!("nothing is known about the {what} of guest {}", guest.id))
         };
@@ -28,7 +42,11 @@ impl Proxmox {
         let host = node(&guest.host)?;
         let task = match guest.kind {
             GuestKind::Machine => {
-                let machine = self.machine(guest, shape, address, description)?;
+                let mut machine = self.machine(guest, shape, address, description)?;
+                let mut volumes = machine.volumes.iter_mut();
+                if let Some(volume) = volumes.find(|volume| volume.place == SECRETS_SERIAL) {
+                    volume.source = secrets;
+                }
                 self.client.create_machine(&host, &machine)
             }
             GuestKind::Container => {
@@ -106,6 +124,7 @@ impl Proxmox {
             ssh_keys: None,
             pool: self.pool(),
             onboot: false,
+            unmanaged: false,
         })
     }
 
@@ -121,11 +140,11 @@ impl Proxmox {
         }
     }
 
-    fn pool(&self) -> Option<String> {
+    pub(super) fn pool(&self) -> Option<String> {
         self.place.pool.as_ref().map(ToString::to_string)
     }
 
-    fn stored(&self, name: &str) -> Result<VolumeId, CallError> {
+    pub(super) fn stored(&self, name: &str) -> Result<VolumeId, CallError> {
         let text = format!("{}:{name}", self.place.artifacts);
         text.parse().map_err(|error| CallError::Failed(format!("{error}")))
     }
@@ -151,7 +170,15 @@ fn new_volumes(
         .map(|(index, (name, size_gib))| {
             let known = shape.volumes.get(name).cloned();
             let (storage, directory) = known.unwrap_or_else(|| secrets(shape));
-            NewVolume { index, storage, size_gib: *size_gib, place: place(name, &directory) }
+            NewVolume {
+                index,
+                storage,
+                size_gib: *size_gib,
+                source: None,
+                // Whoever reads backups need not read secrets.
+                backup: name.as_str() != SECRETS,
+                place: place(name, &directory),
+            }
         })
         .collect()
 }

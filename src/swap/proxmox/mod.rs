@@ -14,16 +14,21 @@
 
 mod calls;
 mod commands;
+mod deliver;
 mod health;
 mod lease;
 mod make;
+mod preflight;
 mod survey;
 mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use preflight::{Check, Finding};
+
 use super::platform::{CallError, GuestId};
+use super::secrets::NodeSecrets;
 use crate::definition::{
     BridgeName, GuestKind, Hostname, ImageName, InterfaceAddress, PoolName, SiteName, VolumeName,
 };
@@ -90,6 +95,8 @@ pub struct NodeAddress {
     pub address: InterfaceAddress,
     /// What its guests are.
     pub kind: GuestKind,
+    /// The role that it runs.
+    pub role: ImageName,
     /// Its router.
     pub gateway: Option<std::net::IpAddr>,
     /// The port on which it answers for its health.
@@ -104,12 +111,15 @@ pub struct ArtifactFile {
     pub size_bytes: u64,
     /// The SHA-256 of its bytes.
     pub sha256: Digest,
+    /// The size of the disk that it becomes; containers choose theirs.
+    pub disk_bytes: Option<u64>,
 }
 
 /// A site on Proxmox VE.
 pub struct Proxmox {
     client: Client,
     place: Place,
+    secrets: NodeSecrets,
 }
 
 /// The name of the machine that holds the lease of a site.
@@ -120,7 +130,7 @@ fn lease_name(site: &SiteName) -> String {
 impl Proxmox {
     /// The site of `place`, looked after through `client`.
     pub fn new(client: Client, place: Place) -> Self {
-        Self { client, place }
+        Self { client, place, secrets: NodeSecrets::new() }
     }
 
     /// The API that it talks to.

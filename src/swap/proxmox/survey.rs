@@ -91,12 +91,12 @@ impl Proxmox {
     }
 
     /// The hosts that the site's nodes lie on.
-    fn hosts(&self) -> BTreeSet<&Hostname> {
+    pub(super) fn hosts(&self) -> BTreeSet<&Hostname> {
         self.place.nodes.values().map(|address| &address.host).collect()
     }
 
     /// The site's artifacts that are on the storages of the hosts of its nodes.
-    fn artifacts(&self) -> Result<BTreeSet<(Hostname, String)>, CallError> {
+    pub(super) fn artifacts(&self) -> Result<BTreeSet<(Hostname, String)>, CallError> {
         let asked: Vec<(&Hostname, Content)> = self
             .hosts()
             .into_iter()

@@ -15,6 +15,8 @@ pub struct Storage {
     pub kind: String,
     pub content: BTreeSet<String>,
     pub shared: bool,
+    /// Whether it is there at the moment.
+    pub active: bool,
     pub total: u64,
     /// Of what the test does not care about.
     pub used: u64,
@@ -163,6 +165,8 @@ pub struct Acl {
 /// All of it.
 pub struct Cluster {
     pub flavour: Flavour,
+    /// What it says of its version, if not what its flavour has.
+    pub version: Option<String>,
     /// Name, and whether it is there.
     pub nodes: BTreeMap<String, bool>,
     /// Whether the nodes are a cluster; otherwise one node alone.
@@ -198,12 +202,14 @@ impl Cluster {
             kind: kind.to_owned(),
             content: content.iter().map(|name| (*name).to_owned()).collect(),
             shared: false,
+            active: true,
             total: 1000 * GIB,
             used: 10 * GIB,
             can_rename: true,
         };
         let mut cluster = Self {
             flavour,
+            version: None,
             nodes: BTreeMap::from([("pve1".to_owned(), true)]),
             clustered: false,
             quorate: true,

@@ -138,7 +138,7 @@ fn fill(
         }
         Kind::Lxc => {
             config.insert("arch".to_owned(), "amd64".to_owned());
-            config.insert("ostype".to_owned(), "debian".to_owned());
+            config.entry("ostype".to_owned()).or_insert_with(|| "debian".to_owned());
             if !config.contains_key("rootfs") {
                 return Err("the fake wants `rootfs`".to_owned());
             }

@@ -14,6 +14,7 @@ pub fn call(cluster: &mut Cluster, segments: &[&str], parameters: &Parameters) -
                 Flavour::V8 => ("8.4.5", "8.4"),
                 Flavour::V9 => ("9.2.11", "9.2"),
             };
+            let version = cluster.version.as_deref().unwrap_or(version);
             ok(json!({ "version": version, "release": release, "repoid": "0123456789abcdef" }))
         }
         ["access", "permissions"] => {

@@ -75,8 +75,8 @@ fn describe(cluster: &Cluster, node: &str, name: &str) -> Value {
     let used = cluster.used(node, name);
     let content: Vec<_> = storage.content.iter().map(String::as_str).collect();
     json!({
-        "storage": name, "type": storage.kind, "content": content.join(","), "active": 1, "enabled": 1,
-        "shared": u8::from(storage.shared), "total": storage.total, "used": used,
+        "storage": name, "type": storage.kind, "content": content.join(","), "enabled": 1,
+        "active": u8::from(storage.active), "shared": u8::from(storage.shared), "total": storage.total, "used": used,
         "avail": storage.total.saturating_sub(used),
     })
 }

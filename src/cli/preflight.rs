@@ -1,0 +1,78 @@
+//! `imgbuild preflight`
+
+use std::process::ExitCode;
+
+use miette::{Diagnostic, Result};
+use serde_json::json;
+
+use super::context::Context;
+use super::site::{Opened, SiteArguments};
+use crate::swap::proxmox::{Check, Finding};
+
+/// No line is longer.
+const COLUMNS: usize = 100;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    site: SiteArguments,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let opened = Opened::new(context, &arguments.site)?;
+    let mut checks = opened.platform.preflight(&opened.wanted, || opened.health())?;
+    if let Err(error) = opened.deployment.require_artifacts(|_| true) {
+        let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+        checks.push(Check::obstacle("artifacts", &arguments.site.site, error.to_string(), help));
+    }
+    let obstacles = checks.iter().filter(|check| check.finding == Finding::Obstacle).count();
+    if context.json() {
+        context.object(&json!({ "ready": obstacles == 0, "checks": checks }))?;
+    } else {
+        context.data(format!("{:<5} {:<10} {:<32} {}", "", "CHECK", "WHERE", "FOUND"))?;
+        for check in &checks {
+            rows(check).iter().try_for_each(|row| context.data(row))?;
+        }
+        context.say(match obstacles {
+            0 => "nothing stands in the way of a swap".to_owned(),
+            1 => "1 thing stands in the way of a swap".to_owned(),
+            count => format!("{count} things stand in the way of a swap"),
+        });
+    }
+    Ok(if obstacles == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One row; below it what does not fit, and the help.
+fn rows(check: &Check) -> Vec<String> {
+    let word = match check.finding {
+        Finding::Ok => "ok",
+        Finding::Warning => "warn",
+        Finding::Obstacle => "NO",
+    };
+    let head = format!("{word:<5} {:<10} {:<32} ", check.check, check.at);
+    let mut rows = Vec::new();
+    if head.chars().count() + check.text.chars().count() <= COLUMNS {
+        rows.push(format!("{head}{}", check.text));
+    } else {
+        rows.push(head.trim_end().to_owned());
+        rows.extend(wrapped(&check.text, "      "));
+    }
+    let help = check.help.as_deref().unwrap_or_default();
+    rows.extend(wrapped(help, "        "));
+    rows
+}
+
+/// `text` in lines that begin with `indent`, broken between words.
+fn wrapped(text: &str, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= COLUMNS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{indent}{word}")),
+        }
+    }
+    lines
+}
