@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::goal::{Goal, Known, Scope};
 use super::plan::{Ending, plan};
-use super::platform::{Strangeness, Survey};
+use super::platform::{Guest, Status, Strangeness, Survey};
+use super::record::Phase;
 use super::refusal::{At, Refusal};
 use super::sight::Sight;
 use super::wanted::Wanted;
@@ -52,10 +53,16 @@ fn strangers(wanted: &Wanted, survey: &Survey, known: &Known) -> Vec<Refusal> {
     found
 }
 
-/// What holds guests of the site, also those that are replaced only later.
+/// What holds guests of the site, also those that are replaced only later. As for a swap, what holds those that
+/// only lie there does not matter.
 fn guests(survey: &Survey) -> Vec<Refusal> {
     let mut found = Vec::new();
-    for guest in &survey.guests {
+    let lies = |guest: &&Guest| {
+        matches!(guest.record.phase, Phase::Old | Phase::Failed)
+            && guest.status == Status::Stopped
+            && guest.volumes.is_empty()
+    };
+    for guest in survey.guests.iter().filter(|guest| !lies(guest)) {
         let at = || At::guest(guest);
         if let Some(lock) = &guest.lock {
             found.push(Refusal::Locked { at: at(), lock: lock.clone() });
