@@ -201,19 +201,30 @@ fn a_role_that_is_not_there_is_refused_before_anything_is_built() {
 }
 
 #[test]
+fn a_proxy_boots_as_a_machine_too() {
+    boots_as_a_machine("haproxy");
+}
+
+#[test]
+#[ignore = "takes minutes where the processor is emulated, and tests/boot_disk.rs boots the same disk"]
 fn a_database_boots_as_a_machine_too() {
+    boots_as_a_machine("galera");
+}
+
+fn boots_as_a_machine(role: &str) {
     let Some((_guard, project)) = project() else { return };
     if let Err(reason) = qemu::available() {
         eprintln!("skipped: {reason}");
         return;
     }
     let places = Places::new();
-    let arguments = ["boot", "galera", "--format", "qcow2", "--json", "--timeout", "900"];
+    let arguments = ["boot", role, "--format", "qcow2", "--json", "--timeout", "900"];
     let mut command = imgbuild(project, &arguments);
     let told: Value =
         serde_json::from_str(&succeed(command.env("TMPDIR", places.0.path()))).unwrap();
     assert_eq!(told["healthy"], true, "{told}");
-    assert_eq!((&told["node"], &told["firmware"]), (&"galera1".into(), &"seabios".into()));
+    assert_eq!(told["node"], format!("{role}1"));
+    assert_eq!(told["firmware"], "seabios");
     assert_eq!(told["addresses"][0], "10.77.0.11");
     assert!(told["memory"].as_u64().unwrap() > 1 << 20);
     assert_eq!(places.remains(&BTreeSet::new()), [""; 0]);
