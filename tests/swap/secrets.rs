@@ -299,7 +299,7 @@ fn a_file_that_stays_is_told_and_removed_by_the_next_run() {
         let file = pve.cluster().files.values().next().unwrap().clone();
         pve.cluster().files.insert(other.clone(), file);
         platform.tidy().unwrap();
-        assert_eq!(left(&pve.cluster()), [other.1.clone()]);
+        assert_eq!(left(&pve.cluster()), std::slice::from_ref(&other.1));
         pve.cluster().files.remove(&other);
         nothing_shows(pve);
     });
