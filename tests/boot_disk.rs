@@ -164,6 +164,7 @@ fn haproxy_boots_with_a_bios_and_forgets_what_was_written_when_it_starts_again()
 }
 
 #[test]
+#[ignore = "takes a minute where the processor is emulated, and galera's disk is booted so, too"]
 fn haproxy_boots_with_uefi() {
     let Some(disks) = disks() else { return };
     let disk = images::artifact(disks, "haproxy", Format::Qcow2);
