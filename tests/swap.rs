@@ -407,4 +407,16 @@ fn what_stands_in_the_way_is_said_before_anything_is_changed() {
     let ended = site.run(&["plan", "app9"]);
     assert!(ended.stderr.contains("app"), "{}", ended.stderr);
     assert!(site.pve.changes().is_empty(), "{:?}", site.pve.changes());
+    // A file with the name of the artifact that is something else.
+    let artifact = site.project.artifacts().into_iter().find(|name| name.ends_with(".tar.zst"));
+    let key = ("pve1".to_owned(), format!("local:vztmpl/{}", artifact.unwrap()));
+    site.pve.cluster().files.insert(
+        key.clone(),
+        pve::cluster::Volume { node: Some("pve1".to_owned()), size: 7, identity: 0, digest: None },
+    );
+    let ended = site.run(&["swap", "--yes"]);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("of 7 bytes"), "{}", ended.stderr);
+    assert!(site.running().iter().all(Option::is_none), "{}", ended.stderr);
+    site.pve.cluster().files.remove(&key);
 }

@@ -52,7 +52,7 @@ impl Platform for Proxmox {
         })?;
         let same_name = |name: &str| name.rsplit('/').next() == Some(artifact);
         if let Some(found) = there.iter().find(|volume| same_name(volume.id.name())) {
-            return check_size(artifact, found.size_bytes, file.size_bytes, content);
+            return check_size(artifact, found.size_bytes, file.size_bytes);
         }
         let mut source = File::open(&file.path).map_err(|error| {
             CallError::Failed(format!("cannot read {}: {error}", file.path.display()))
@@ -94,8 +94,7 @@ impl Platform for Proxmox {
         seen: &Revision,
         record: &Record,
     ) -> Result<(), CallError> {
-        let guest = self.find(guest)?;
-        let config = self.read(&guest, seen)?;
+        let (guest, config) = self.seen(guest, seen)?;
         let text = record.describe(config.description());
         let text = text.map_err(|error| CallError::Failed(error.to_string()))?;
         let tags = merge_tags(&config.tags(), record);
@@ -112,8 +111,7 @@ impl Platform for Proxmox {
         seen: &Revision,
         watch: &mut dyn Watch,
     ) -> Result<(), CallError> {
-        let guest = self.find(guest)?;
-        self.read(&guest, seen)?;
+        let (guest, _) = self.seen(guest, seen)?;
         let task = self.client.start(&guest).map_err(|error| failed(&error))?;
         self.wait(&task, watch)
     }
@@ -125,8 +123,7 @@ impl Platform for Proxmox {
         patience: Duration,
         watch: &mut dyn Watch,
     ) -> Result<Halted, CallError> {
-        let guest = self.find(guest)?;
-        self.read(&guest, seen)?;
+        let (guest, _) = self.seen(guest, seen)?;
         let task = self.client.shutdown(&guest, patience, false).map_err(|error| failed(&error))?;
         match self.wait_for(&task, patience + MARGIN, watch) {
             Ok(()) | Err(CallError::Failed(_)) => {}
@@ -156,8 +153,7 @@ impl Platform for Proxmox {
         seen: &Revision,
         watch: &mut dyn Watch,
     ) -> Result<(), CallError> {
-        let guest = self.find(guest)?;
-        self.read(&guest, seen)?;
+        let (guest, _) = self.seen(guest, seen)?;
         let task = self.client.stop(&guest).map_err(|error| failed(&error))?;
         self.wait(&task, watch)
     }
@@ -169,10 +165,8 @@ impl Platform for Proxmox {
         to: (GuestId, &Revision),
         watch: &mut dyn Watch,
     ) -> Result<(), CallError> {
-        let source = self.find(from.0)?;
-        let target = self.find(to.0)?;
-        let source_config = self.read(&source, from.1)?;
-        let target_config = self.read(&target, to.1)?;
+        let (source, source_config) = self.seen(from.0, from.1)?;
+        let (target, target_config) = self.seen(to.0, to.1)?;
         let role = role_of(&source_config, from.0)?;
         let drive = self.drive_of(source.kind, &role, &source_config, volume).ok_or_else(|| {
             CallError::Conflict(format!("guest {} has no volume {volume} any more", from.0))
@@ -199,8 +193,7 @@ impl Platform for Proxmox {
         seen: &Revision,
         watch: &mut dyn Watch,
     ) -> Result<(), CallError> {
-        let found = self.find(guest)?;
-        let config = self.read(&found, seen)?;
+        let (found, config) = self.seen(guest, seen)?;
         // The engine has looked. This is the last moment, and what is destroyed is gone.
         let role = role_of(&config, guest)?;
         let drives = self.drives(found.kind, &role, &config);
@@ -238,14 +231,15 @@ impl Proxmox {
             .ok_or_else(|| CallError::Conflict(format!("guest {id} is gone")))
     }
 
-    /// The configuration of a guest, if it is the one that was seen.
-    fn read(&self, guest: &proxmox::Guest, seen: &Revision) -> Result<Config, CallError> {
-        let config = self.client.config(guest).map_err(|error| failed(&error))?;
+    /// A guest with its configuration, if that is the one that was seen.
+    fn seen(&self, id: GuestId, seen: &Revision) -> Result<(proxmox::Guest, Config), CallError> {
+        let guest = self.find(id)?;
+        let config = self.client.config(&guest).map_err(|error| failed(&error))?;
         if revision(&config) != *seen {
             let text = format!("the configuration of {guest} was changed a moment ago");
             return Err(CallError::Conflict(text));
         }
-        Ok(config)
+        Ok((guest, config))
     }
 
     pub(super) fn wait(&self, task: &Upid, watch: &mut dyn Watch) -> Result<(), CallError> {
@@ -309,21 +303,14 @@ fn content_of(artifact: &str) -> Content {
     }
 }
 
-/// A name tells the content, so a file of that name and another size was cut off, or is a forgery. Proxmox
-/// lists disks with their virtual size, which says nothing.
-fn check_size(
-    artifact: &str,
-    found: Option<u64>,
-    expected: u64,
-    content: Content,
-) -> Result<(), CallError> {
+/// A name tells the content, so a file of that name and another size was cut off, or is something else. The list
+/// has the lengths of files, of disks to import, too (`get_subdir_files` in `PVE/Storage/Plugin.pm`).
+fn check_size(artifact: &str, found: Option<u64>, expected: u64) -> Result<(), CallError> {
     match found {
-        Some(found) if content == Content::Template && found != expected => {
-            Err(CallError::Failed(format!(
-                "the storage has a file {artifact} of {found} bytes, and the artifact has {expected}\n  \
-                 it was not uploaded whole, or is something else: remove it there (`pvesm free`), then run the same again"
-            )))
-        }
+        Some(found) if found != expected => Err(CallError::Failed(format!(
+            "the storage has a file {artifact} of {found} bytes, and the artifact has {expected}\n  \
+             it was not uploaded whole, or is something else: remove it there (`pvesm free`), then run the same again"
+        ))),
         _ => Ok(()),
     }
 }

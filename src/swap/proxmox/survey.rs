@@ -107,8 +107,9 @@ impl Proxmox {
             match volumes {
                 Ok(volumes) => Ok(volumes
                     .iter()
-                    .filter_map(|volume| volume.id.name().rsplit('/').next())
-                    .map(|name| ((*host).clone(), name.to_owned()))
+                    .filter_map(|volume| Some((volume.id.name().rsplit('/').next()?, volume)))
+                    .filter(|(name, volume)| self.has_length_of(name, volume.size_bytes))
+                    .map(|(name, _)| ((*host).clone(), name.to_owned()))
                     .collect()),
                 // The storage may have one of the two contents only; an upload says what is missing.
                 Err(error) if is_other_content(&error) => Ok(Vec::new()),
@@ -116,6 +117,16 @@ impl Proxmox {
             }
         })?;
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Whether a file on a storage may be the artifact of its name. One of another length is not seen, so that
+    /// the step which would upload it finds it, and says so.
+    fn has_length_of(&self, name: &str, found: Option<u64>) -> bool {
+        let expected = self.place.files.get(name).map(|file| file.size_bytes);
+        match (found, expected) {
+            (Some(found), Some(expected)) => found == expected,
+            _ => true,
+        }
     }
 
     /// None for a guest that is gone again.
