@@ -211,6 +211,28 @@ fn galera_boots_with_either_firmware_and_keeps_its_state() {
     machine.power_off(PATIENCE).unwrap();
 }
 
+#[test]
+#[ignore = "takes minutes where the processor is emulated; the proxy shows by itself what a restart forgets"]
+fn galera_keeps_its_state_and_nothing_else_over_a_restart() {
+    let Some(disks) = disks() else { return };
+    let disk = images::artifact(disks, "galera", Format::Qcow2);
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let state = empty_disk(directory.path());
+    let spec = database(disk, Firmware::SeaBios, Bus::VirtioScsi, Some(&state));
+    let mut machine = Machine::start(&spec).unwrap();
+    assert_healthy(&mut machine, &GALERA_READY);
+    shell(&mut machine, "mariadb --execute='CREATE TABLE moodle.kept (number INT PRIMARY KEY)'");
+    shell(&mut machine, LITTER);
+    machine.reboot(PATIENCE).unwrap();
+    assert_eq!(shell(&mut machine, FIND_LITTER), "");
+    let mounted = shell(
+        &mut machine,
+        "until mountpoint --quiet /var/lib/mysql; do sleep 1; done; ls /var/lib/mysql/moodle",
+    );
+    assert!(mounted.contains("kept."), "{mounted}");
+    machine.power_off(PATIENCE).unwrap();
+}
+
 /// Waits until a text stands on the console.
 #[track_caller]
 fn wait_for_console(machine: &Machine, text: &str) -> String {

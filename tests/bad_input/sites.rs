@@ -197,3 +197,48 @@ fn a_secret_written_into_an_overlay() {
     let options = "options = \"gcache.size=1024M;salt=8cd8ef52e8e101574e400365b55e11a6\"";
     change("secret_literal", "options = \"gcache.size=1024M\"", options);
 }
+
+/// Where the guests of a site live, and what is wrong with it.
+fn hosting(snapshot: &str, text: &str) {
+    let project = whole();
+    project.append("overlays/campus/overlay.toml", text);
+    refused(snapshot, &project, &["check"]);
+}
+
+const PROXMOX: &str = r#"
+[proxmox]
+url = "https://pve1.campus.example:8006"
+artifacts = "local"
+storage = "local-lvm"
+vmids = [4000, 4999]
+"#;
+
+#[test]
+fn an_api_that_is_none() {
+    hosting("proxmox_url", &PROXMOX.replace("https://", "http://root@"));
+    hosting("proxmox_vmids", &PROXMOX.replace("[4000, 4999]", "[4000, 4001]"));
+    let both = "vmids = [4000, 4999]\nca = \"ca.pem\"\nfingerprint = \"AA\"";
+    hosting("proxmox_two_trusts", &PROXMOX.replace("vmids = [4000, 4999]", both));
+    let outside = "vmids = [4000, 4999]\nca = \"../../etc/pve-root-ca.pem\"";
+    hosting("proxmox_ca_outside", &PROXMOX.replace("vmids = [4000, 4999]", outside));
+}
+
+#[test]
+fn guests_that_nobody_has_described() {
+    hosting("guests_missing", PROXMOX);
+}
+
+#[test]
+fn guests_that_cannot_be() {
+    let guest = |text: &str| {
+        format!("\n[guests.galera]\ncores = 2\nmemory_mib = 8192\nbridge = \"vmbr0\"\n{text}\n")
+    };
+    hosting("guest_kind", &guest("kind = \"vm\""));
+    hosting("guest_without_disk", &guest("kind = \"machine\""));
+    hosting(
+        "guest_unknown_volume",
+        &guest("kind = \"container\"\nvolumes = { mysq = { size_gib = 10 } }"),
+    );
+    let unknown = guest("kind = \"container\"").replace("guests.galera", "guests.galerra");
+    hosting("guest_unknown_role", &unknown);
+}
