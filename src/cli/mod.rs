@@ -79,11 +79,11 @@ enum Verb {
     /// Deploy a site, or replace its guests by new ones from new images
     Swap(swap::Arguments),
     /// Bring back what the guests of a site ran before
-    Rollback(rollback::Arguments),
+    Rollback(site::ChangeArguments),
     /// Show what runs at a site, and how it is
     Status(status::Arguments),
     /// Destroy replaced guests that nobody needs any more
-    Prune(prune::Arguments),
+    Prune(site::ChangeArguments),
     /// Delete from the store what nothing needs
     Gc(gc::Arguments),
 }

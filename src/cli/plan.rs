@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::site::{Opened, SiteArguments, concerns, gate_text, scope};
+use crate::digest::Digest;
 use crate::swap::{
     Difference, Ending, Goal, Plan, Planned, Purpose, Standing, differences, orphans, plan,
 };
@@ -76,11 +77,20 @@ pub(super) fn show_nodes(context: &Context, standing: &[Difference<'_>]) -> Resu
             one.node.name,
             one.role.name,
             one.node.host,
-            one.role.image.short(),
-            standing_text(one.standing),
+            wanted(one).map_or_else(|| "-".to_owned(), |image| image.short().to_string()),
+            if wanted(one).is_some() {
+                standing_text(one.standing)
+            } else {
+                "no artifact is up to date"
+            },
         ))?;
     }
     Ok(())
+}
+
+/// The image that the definitions say, if it was built.
+fn wanted(one: &Difference<'_>) -> Option<Digest> {
+    (!one.role.artifact.is_empty()).then_some(one.role.image)
 }
 
 pub(super) fn standing_text(standing: Standing) -> &'static str {
@@ -100,7 +110,7 @@ fn described(one: &Difference<'_>) -> Value {
         "host": one.node.host.as_str(),
         "guest": one.current.map(|guest| guest.id),
         "runs": one.current.map(|guest| guest.record.image),
-        "wanted": one.role.image,
+        "wanted": wanted(one),
         "standing": standing_word(one.standing),
     })
 }

@@ -5,23 +5,11 @@ use std::process::ExitCode;
 use miette::Result;
 
 use super::context::Context;
-use super::site::{Opened, SiteArguments, scope};
+use super::site::{ChangeArguments, Opened, scope};
 use super::swap::confirmed;
 use crate::swap::{Goal, remains};
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    /// Roles and nodes [default: all of the site]
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
-    #[command(flatten)]
-    site: SiteArguments,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
-}
-
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<ExitCode> {
     let opened = Opened::new(context, &arguments.site)?;
     let scope = scope(&opened.wanted, &arguments.names)?;
     let survey = opened.survey()?;

@@ -44,6 +44,19 @@ pub(super) struct SiteArguments {
     token_file: Option<PathBuf>,
 }
 
+/// Which nodes of a site to change.
+#[derive(Debug, Args)]
+pub(super) struct ChangeArguments {
+    /// Roles and nodes [default: all of the site]
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) site: SiteArguments,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
 /// A site that can be looked at and changed.
 pub(super) struct Opened {
     pub(super) deployment: Deployment,

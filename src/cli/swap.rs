@@ -8,17 +8,14 @@ use miette::{IntoDiagnostic, Report, Result, miette};
 
 use super::context::Context;
 use super::plan::{changes, show_nodes, show_steps};
-use super::site::{Opened, SiteArguments, concerns, scope};
+use super::site::{ChangeArguments, Opened, concerns, scope};
 use crate::swap::secrets;
 use crate::swap::{Ending, Goal, PauseAfter, Plan, Wanted, differences, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Roles and nodes [default: all of the site]
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
     #[command(flatten)]
-    site: SiteArguments,
+    change: ChangeArguments,
     /// The secrets of nodes that are deployed for the first time: files DIR/NODE/NAME, and DIR/all/NAME for
     /// all nodes that have a secret of that name
     #[arg(long, value_name = "DIR")]
@@ -29,18 +26,15 @@ pub(super) struct Arguments {
     /// Stop after this node, or after all nodes of this role
     #[arg(long, value_name = "NAME")]
     pause_after: Option<String>,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
-    let mut opened = Opened::new(context, &arguments.site)?;
+    let mut opened = Opened::new(context, &arguments.change.site)?;
     if let Some(directory) = &arguments.secrets {
         let declared = opened.deployment.declared_secrets();
         opened.platform.give_secrets(secrets::read(directory, &declared)?);
     }
-    let scope = scope(&opened.wanted, &arguments.names)?;
+    let scope = scope(&opened.wanted, &arguments.change.names)?;
     opened.deployment.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
     let pause_after = arguments.pause_after.as_deref();
     let goal = Goal::Deploy {
@@ -48,11 +42,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         canary: arguments.canary,
         pause_after: pause_after.map(|name| pause(&opened.wanted, name)).transpose()?,
     };
-    let purpose = match arguments.names.is_empty() {
+    let purpose = match arguments.change.names.is_empty() {
         true => "swap".to_owned(),
-        false => format!("swap {}", arguments.names.join(" ")),
+        false => format!("swap {}", arguments.change.names.join(" ")),
     };
-    confirmed(context, &opened, &goal, &purpose, arguments.yes)
+    confirmed(context, &opened, &goal, &purpose, arguments.change.yes)
 }
 
 fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {

@@ -171,8 +171,9 @@ impl Deployment {
         Err(Error::NoArtifact { directory, site, roles })
     }
 
-    /// What the engine is to reach. Roles without an artifact are left out with their nodes, unless `all`:
-    /// then they want no image that there is.
+    /// What the engine is to reach. Roles without an artifact want an image that nobody has, under no name:
+    /// whoever deploys them calls [`Deployment::require_artifacts`] first, and to look at them, to take them
+    /// back or to prune takes none.
     ///
     /// # Errors
     ///
@@ -301,7 +302,7 @@ const SHUTDOWN: Duration = Duration::from_secs(90);
 
 /// The digest of an image that nobody has built.
 fn nothing() -> crate::digest::Digest {
-    crate::digest::Digest::of(b"")
+    crate::digest::Digest::of(b"no artifact")
 }
 
 fn file(artifact: &Artifact) -> (String, ArtifactFile) {
