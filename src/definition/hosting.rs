@@ -244,7 +244,7 @@ fn file_beside(item: &Item) -> Result<PathBuf> {
 
 /// `[first, last]`.
 fn vmids(item: &Item) -> Result<RangeInclusive<u32>> {
-    const EXPECTED: &str = "two numbers from 100 to 999999999, `[first, last]`, at least 2 apart";
+    const EXPECTED: &str = "`[first, last]`, from 100 to 999999999, with room for three: the lease, a guest, and the one that replaces it";
     let numbers = item
         .each(|item| item.integer_in::<u32>(VMID, EXPECTED))
         .map_err(|_| item.unexpected(EXPECTED))?;

@@ -1,5 +1,7 @@
 //! Whether a site that says where its guests live says it of all of them.
 
+use std::collections::BTreeSet;
+
 use super::Site;
 use crate::definition::error::{Error, Problem};
 use crate::definition::hosting::{GuestKind, GuestShape, SECRETS_VOLUME};
@@ -72,8 +74,10 @@ fn check_shape(
 
 fn check_nodes(site: &Site) -> Vec<Error> {
     let mut errors = Vec::new();
+    let mut told = BTreeSet::new();
     for node in &site.nodes {
-        if !site.guests.contains_key(&node.image) {
+        // Once for a role, at its first node.
+        if !site.guests.contains_key(&node.image) && told.insert(&node.image) {
             let text = format!("nothing says what a guest of `{}` is", node.image);
             let help = Some(format!(
                 "add a table `[guests.{}]` with `kind`, `cores`, `memory_mib` and `bridge`",
