@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::host::PrivateHost;
+use super::host::{OWN_GROUP, PrivateHost};
 use super::stage::{again, say};
 use super::{Error, cgroup, output};
 
@@ -37,12 +37,17 @@ impl HeldHost {
         Self { directory, cgroup }
     }
 
-    /// Where its control group is while it runs. What a container `NAME` runs is below `lxc.payload.NAME`.
+    /// Where the control groups of its containers are: what `NAME` runs is in `lxc.payload.NAME`, and what lxc
+    /// runs for it is in `lxc.monitor.NAME`.
     ///
     /// # Errors
     ///
     /// [`Error::NoCgroup`].
-    pub fn cgroup(&self) -> Result<PathBuf, Error> {
+    pub fn containers(&self) -> Result<PathBuf, Error> {
+        Ok(self.cgroup()?.join(OWN_GROUP))
+    }
+
+    fn cgroup(&self) -> Result<PathBuf, Error> {
         let mounts = Path::new("/proc/mounts");
         let found = cgroup::find(OsStr::new(&self.cgroup)).map_err(Error::io("read", mounts))?;
         found.ok_or(Error::NoCgroup)
@@ -106,7 +111,9 @@ impl HeldHost {
             .map_err(Error::io("execute", executable))?;
         let mut line = String::new();
         if let Some(output) = holder.stdout.take() {
-            BufReader::new(output).read_line(&mut line).map_err(Error::io("execute", executable))?;
+            BufReader::new(output)
+                .read_line(&mut line)
+                .map_err(Error::io("execute", executable))?;
         }
         match line.trim().split_once(' ') {
             Some(("pid", pid)) => {

@@ -29,9 +29,13 @@ pub(super) const BRIDGE: &str = "br0";
 /// a container stops, and the others would lose sight of it until their caches expire.
 const BRIDGE_ADDRESS: &str = "02:00:00:00:00:01";
 
+/// Where the host has its control groups.
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// The group of the host's own processes: a control group with controllers for its children may have no
-/// process of its own (cgroups(7), "no internal processes").
-const OWN_GROUP: &str = "/sys/fs/cgroup/host";
+/// process of its own (cgroups(7), "no internal processes"). lxc puts those of containers below that of the host's
+/// first process.
+pub(super) const OWN_GROUP: &str = "host";
 
 /// As many open files as a Proxmox node gives its containers (systemd's `DefaultLimitNOFILE`, hard limit).
 const OPEN_FILES: u64 = 524_288;
@@ -166,13 +170,13 @@ fn mount_cgroups() -> io::Result<()> {
     let _ = unmount("/sys/fs/cgroup", UnmountFlags::DETACH);
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("sysfs", "/sys", "sysfs", quiet, None)?;
-    mount("cgroup2", "/sys/fs/cgroup", "cgroup2", quiet, None)?;
-    fs::create_dir_all(OWN_GROUP)?;
+    mount("cgroup2", CGROUPS, "cgroup2", quiet, None)?;
+    fs::create_dir_all(Path::new(CGROUPS).join(OWN_GROUP))?;
     join_own_group()
 }
 
 fn join_own_group() -> io::Result<()> {
-    fs::write(Path::new(OWN_GROUP).join("cgroup.procs"), "0")
+    fs::write(Path::new(CGROUPS).join(OWN_GROUP).join("cgroup.procs"), "0")
 }
 
 /// newuidmap(1) grants only what subuid(5) lists. An overlay, because a file bound over the real one is

@@ -34,7 +34,7 @@ pub use hold::HeldHost;
 pub use host::PrivateHost;
 pub use identity::{Identity, UnknownNode};
 pub use output::Output;
-pub use secrets::{SecretFile, Secrets, random_digits, trial_value};
+pub use secrets::{SecretFile, Secrets, is_of_one_node, random_digits, trial_value};
 pub use stage::{Stage, requested_stage, run_stage};
 pub use watch::{Failure, Guest, Observation, Seconds, observe};
 

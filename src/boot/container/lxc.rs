@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::config::{MountPoint, config};
 use super::{GUEST_IDS, GUEST_ROOT, PATIENCE, own, setup};
-use crate::boot::host::PrivateHost;
+use crate::boot::host::{CGROUPS, OWN_GROUP, PrivateHost};
 use crate::boot::output::{self, Output};
 use crate::boot::{Error, Identity};
 
@@ -214,7 +214,7 @@ impl Lxc {
     /// The memory that it uses, in bytes, if that is counted here.
     pub fn memory(&self) -> Option<u64> {
         // Only where the machine gives its control groups this controller.
-        let path = format!("/sys/fs/cgroup/lxc.payload.{}/memory.current", self.name);
+        let path = format!("{CGROUPS}/{OWN_GROUP}/lxc.payload.{}/memory.current", self.name);
         let output = output::run(self.host.command("cat").arg(path), PATIENCE).ok()??;
         output.success().then(|| output.text().parse().ok()).flatten()
     }
