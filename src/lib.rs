@@ -13,6 +13,7 @@ pub mod debian;
 pub mod definition;
 pub mod digest;
 pub mod fetch;
+pub mod lab;
 pub mod layer;
 pub mod lock;
 pub mod progress;

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -29,15 +29,50 @@ pub(super) const BRIDGE: &str = "br0";
 /// a container stops, and the others would lose sight of it until their caches expire.
 const BRIDGE_ADDRESS: &str = "02:00:00:00:00:01";
 
+/// Where the host has its control groups.
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// The group of the host's own processes: a control group with controllers for its children may have no
-/// process of its own (cgroups(7), "no internal processes").
-const OWN_GROUP: &str = "/sys/fs/cgroup/host";
+/// process of its own (cgroups(7), "no internal processes"). lxc puts those of containers below that of the host's
+/// first process.
+pub(super) const OWN_GROUP: &str = "host";
 
 /// As many open files as a Proxmox node gives its containers (systemd's `DefaultLimitNOFILE`, hard limit).
 const OPEN_FILES: u64 = 524_288;
 
 /// Where Debian keeps the programs that are called here. A plain user's `PATH` lacks some.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A private host that runs.
+#[derive(Clone, Debug)]
+pub struct PrivateHost {
+    executable: PathBuf,
+    pid: u32,
+}
+
+impl PrivateHost {
+    /// The one whose first process has this number on this machine. `executable` is imgbuild.
+    pub fn new(executable: PathBuf, pid: u32) -> Self {
+        Self { executable, pid }
+    }
+
+    /// The number of its first process on this machine: `/proc/PID/ns` are its namespaces.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A program on it, with the files of this machine. It dies with the thread that starts it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = again(&self.executable, "enter");
+        command.arg(self.pid.to_string()).arg(program);
+        command
+    }
+
+    /// Imgbuild itself.
+    pub(super) fn executable(&self) -> &Path {
+        &self.executable
+    }
+}
 
 /// The stage between the keeper and [`host`]: `DIRECTORY CGROUP ADDRESS/PREFIX…`.
 pub(super) fn leave(arguments: &[OsString]) -> ExitCode {
@@ -135,13 +170,13 @@ fn mount_cgroups() -> io::Result<()> {
     let _ = unmount("/sys/fs/cgroup", UnmountFlags::DETACH);
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("sysfs", "/sys", "sysfs", quiet, None)?;
-    mount("cgroup2", "/sys/fs/cgroup", "cgroup2", quiet, None)?;
-    fs::create_dir_all(OWN_GROUP)?;
+    mount("cgroup2", CGROUPS, "cgroup2", quiet, None)?;
+    fs::create_dir_all(Path::new(CGROUPS).join(OWN_GROUP))?;
     join_own_group()
 }
 
 fn join_own_group() -> io::Result<()> {
-    fs::write(Path::new(OWN_GROUP).join("cgroup.procs"), "0")
+    fs::write(Path::new(CGROUPS).join(OWN_GROUP).join("cgroup.procs"), "0")
 }
 
 /// newuidmap(1) grants only what subuid(5) lists. An overlay, because a file bound over the real one is
@@ -181,6 +216,20 @@ fn set_up_network(addresses: &[OsString]) -> io::Result<()> {
     for address in addresses {
         ip(&["address", "add", &address.to_string_lossy(), "dev", BRIDGE])?;
     }
+    route()
+}
+
+/// Guests of one network reach those of another through here, as through the router of a site; it does not tell
+/// them that they lie on one wire.
+fn route() -> io::Result<()> {
+    let settings = Path::new("/proc/sys/net");
+    for interface in ["all", BRIDGE] {
+        let setting = settings.join("ipv4/conf").join(interface).join("send_redirects");
+        fs::write(setting, "0").map_err(named("keeping redirects back"))?;
+    }
+    fs::write(settings.join("ipv4/ip_forward"), "1").map_err(named("forwarding"))?;
+    // A kernel without IPv6 has nothing to forward there.
+    let _ = fs::write(settings.join("ipv6/conf/all/forwarding"), "1");
     Ok(())
 }
 

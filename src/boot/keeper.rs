@@ -14,13 +14,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::stage::{again, say};
-use super::{Error, output};
+use super::{Error, cgroup, output};
 
 /// How long the keeper may take for anything that it does by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long processes of a dead guest may hold its control group.
-const DYING: Duration = Duration::from_secs(20);
 
 /// What the keeper starts. Its standard error, and its standard output unless that is a stage of ours,
 /// go to the file `log` in the keeper's directory.
@@ -203,7 +200,7 @@ pub(super) fn keep(arguments: &[OsString]) -> ExitCode {
     };
     let cgroup = match cgroup == "cgroup" {
         false => None,
-        true => match make_cgroup(directory.path()) {
+        true => match cgroup::make(directory.path().file_name().unwrap_or_default()) {
             Ok(Some(path)) => Some(path),
             Ok(None) => return refuse("cgroup"),
             Err(error) => return refuse(&format!("making a control group: {error}")),
@@ -265,7 +262,7 @@ fn clean_up(guest: Option<Child>, cgroup: Option<PathBuf>, directory: TempDir) -
         let _ = guest.kill();
         let _ = guest.wait();
     }
-    if let Some(cgroup) = cgroup.filter(|cgroup| !remove_cgroup(cgroup)) {
+    if let Some(cgroup) = cgroup.filter(|cgroup| !cgroup::remove(cgroup)) {
         let _ = say(&format!("left {}", cgroup.display()));
     }
     let path = directory.path().to_owned();
@@ -273,59 +270,4 @@ fn clean_up(guest: Option<Child>, cgroup: Option<PathBuf>, directory: TempDir) -
         let _ = say(&format!("left {}", path.display()));
     }
     ExitCode::SUCCESS
-}
-
-/// A control group with the name of `directory`, below the machine's cgroup2 hierarchy.
-fn make_cgroup(directory: &Path) -> io::Result<Option<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/mounts")?;
-    let Some((hierarchy, name)) = cgroup_hierarchy(&mounts).zip(directory.file_name()) else {
-        return Ok(None);
-    };
-    let path = hierarchy.join(name);
-    fs::create_dir(&path)?;
-    Ok(Some(path))
-}
-
-/// Where the cgroup2 hierarchy is mounted: on a machine with version 1, beside those.
-fn cgroup_hierarchy(mounts: &str) -> Option<PathBuf> {
-    let mut fields = mounts.lines().map(|line| line.split(' '));
-    fields.find_map(|mut fields| {
-        let path = fields.nth(1)?;
-        (fields.next() == Some("cgroup2")).then(|| path.into())
-    })
-}
-
-/// Removes a control group and those below it. False if processes are still in it.
-fn remove_cgroup(cgroup: &Path) -> bool {
-    let start = Instant::now();
-    // Kernels before 5.14 do not have the file; then all hangs on the dying namespaces.
-    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
-    loop {
-        for entry in walkdir::WalkDir::new(cgroup).contents_first(true).into_iter().flatten() {
-            if entry.file_type().is_dir() {
-                // Refused while a process is in it.
-                let _ = fs::remove_dir(entry.path());
-            }
-        }
-        if !cgroup.exists() {
-            return true;
-        }
-        if start.elapsed() > DYING {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cgroup2_hierarchy_is_found_beside_others() {
-        let mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(cgroup_hierarchy(mounts).unwrap(), Path::new("/sys/fs/cgroup/unified"));
-        assert_eq!(cgroup_hierarchy("cgroup /x cgroup rw 0 0\n"), None);
-    }
 }

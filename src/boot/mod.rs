@@ -15,8 +15,10 @@
 
 pub mod agent;
 mod certificate;
+mod cgroup;
 pub mod container;
 mod error;
+mod hold;
 mod host;
 mod identity;
 mod keeper;
@@ -28,9 +30,11 @@ mod terminal;
 mod watch;
 
 pub use error::Error;
+pub use hold::HeldHost;
+pub use host::PrivateHost;
 pub use identity::{Identity, UnknownNode};
 pub use output::Output;
-pub use secrets::{SecretFile, Secrets, random_digits, trial_value};
+pub use secrets::{SecretFile, Secrets, is_of_one_node, random_digits, trial_value};
 pub use stage::{Stage, requested_stage, run_stage};
 pub use watch::{Failure, Guest, Observation, Seconds, observe};
 

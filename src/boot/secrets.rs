@@ -52,7 +52,7 @@ impl Secrets {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let random = random_digits()?;
             let mut known = vec![("{node}", node), ("{random}", &random)];
-            if CERTIFICATE.iter().any(|part| template.contains(part)) {
+            if is_of_one_node(template) {
                 let made = match certificate.take() {
                     Some(made) => made,
                     None => {
@@ -75,6 +75,11 @@ impl Secrets {
         }
         Ok(Self(files))
     }
+}
+
+/// Whether what `template` gives is of one node only, since there is a certificate with its name in it.
+pub fn is_of_one_node(template: &str) -> bool {
+    CERTIFICATE.iter().any(|part| template.contains(part))
 }
 
 /// What stands for the parts of a [`TrialCertificate`], in their order.

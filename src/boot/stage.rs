@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use super::{host, keeper};
+use super::{hold, host, keeper};
 use crate::sandbox::die_with_parent;
 
 /// The argument that makes the executable act as one of these processes instead of a command.
@@ -17,6 +17,8 @@ pub(super) const STAGE_ARGUMENT: &str = "__boot";
 pub enum Stage {
     /// Keeps the guest's directory and control group, and removes them when imgbuild has ended.
     Keep,
+    /// Keeps a private host that outlives the command that has made it.
+    Hold,
     /// Becomes another program, which dies with the keeper.
     Execute,
     /// Leaves the machine's namespaces.
@@ -34,6 +36,7 @@ pub fn requested_stage(arguments: &[OsString]) -> Option<Stage> {
     }
     match arguments.get(2)?.to_str()? {
         "keep" => Some(Stage::Keep),
+        "hold" => Some(Stage::Hold),
         "execute" => Some(Stage::Execute),
         "leave" => Some(Stage::Leave),
         "host" => Some(Stage::Host),
@@ -47,6 +50,7 @@ pub fn run_stage(stage: Stage, arguments: &[OsString]) -> ExitCode {
     let arguments = arguments.get(3..).unwrap_or_default();
     match stage {
         Stage::Keep => keeper::keep(arguments),
+        Stage::Hold => hold::hold(arguments),
         Stage::Execute => execute(arguments),
         Stage::Leave => host::leave(arguments),
         Stage::Host => host::host(arguments),

@@ -10,6 +10,7 @@ mod check;
 mod context;
 mod explain;
 mod gc;
+mod lab;
 mod lock;
 mod plan;
 mod preflight;
@@ -84,6 +85,8 @@ enum Verb {
     Status(status::Arguments),
     /// Destroy replaced guests that nobody needs any more
     Prune(site::ChangeArguments),
+    /// Run a site here, every node a container, and swap its guests as on Proxmox
+    Lab(lab::Arguments),
     /// Delete from the store what nothing needs
     Gc(gc::Arguments),
 }
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Verb::Rollback(arguments) => rollback::run(&context, &arguments),
         Verb::Status(arguments) => status::run(&context, &arguments),
         Verb::Prune(arguments) => prune::run(&context, &arguments),
+        Verb::Lab(arguments) => lab::run(&context, &arguments),
         Verb::Gc(arguments) => gc::run(&context, &arguments),
     };
     outcome.unwrap_or_else(|report| {

@@ -9,7 +9,8 @@ use super::context::Context;
 use super::site::{Opened, SiteArguments, concerns, gate_text, scope};
 use crate::digest::Digest;
 use crate::swap::{
-    Difference, Ending, Goal, Plan, Planned, Purpose, Standing, differences, orphans, plan,
+    Difference, Ending, Goal, Plan, Planned, Purpose, Standing, Step, Survey, Wanted, differences,
+    orphans, plan,
 };
 
 #[derive(Debug, clap::Args)]
@@ -28,13 +29,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let opened = Opened::new(context, &arguments.site)?;
     let scope = scope(&opened.wanted, &arguments.names)?;
     opened.deployment.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
-    let survey = opened.survey()?;
+    let managed = opened.managed();
+    let survey = managed.survey()?;
     let goal = Goal::Deploy { scope, canary: false, pause_after: None };
-    let planned = plan(&opened.wanted, &goal, &survey, &opened.health());
+    let planned = plan(&opened.wanted, &goal, &survey, &managed.health());
+    let commands = |step: &Step| opened.platform.commands(step);
     let standing = differences(&opened.wanted, &survey);
     if context.json() {
         let nodes: Vec<Value> = standing.iter().map(described).collect();
-        let steps: Vec<Value> = planned.steps.iter().map(|step| object(&opened, step)).collect();
+        let steps: Vec<Value> = planned.steps.iter().map(|step| object(step, &commands)).collect();
         let ending = ending_word(&planned.ending);
         let secrets: Vec<Value> = opened
             .missing_secrets(&planned)
@@ -47,19 +50,28 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         return end(context, planned, false);
     }
     show_nodes(context, &standing)?;
-    for guest in orphans(&opened.wanted, &survey) {
-        context.data(format!(
-            "guest {} was {} of this site, which has no such node any more; no swap touches it",
-            guest.id, guest.record.node
-        ))?;
-    }
-    show_steps(context, &opened, &planned, arguments.commands)?;
+    show_orphans(context, &opened.wanted, &survey)?;
+    show_steps(context, &planned, arguments.commands.then_some(&commands as Commands<'_>))?;
     for (node, names) in opened.missing_secrets(&planned) {
         let names = names.join(", ");
         context.data(format!("{node} needs secrets: `swap --secrets DIR` with {names}"))?;
     }
     end(context, planned, true)
 }
+
+/// Guests that no node of the site has.
+pub(super) fn show_orphans(context: &Context, wanted: &Wanted, survey: &Survey) -> Result<()> {
+    for guest in orphans(wanted, survey) {
+        context.data(format!(
+            "guest {} was {} of this site, which has no such node any more; no swap touches it",
+            guest.id, guest.record.node
+        ))?;
+    }
+    Ok(())
+}
+
+/// What an operator would type for a step.
+pub(super) type Commands<'a> = &'a dyn Fn(&Step) -> Vec<String>;
 
 /// The table of nodes: what runs, and what the site says.
 pub(super) fn show_nodes(context: &Context, standing: &[Difference<'_>]) -> Result<()> {
@@ -103,7 +115,7 @@ pub(super) fn standing_text(standing: Standing) -> &'static str {
     }
 }
 
-fn described(one: &Difference<'_>) -> Value {
+pub(super) fn described(one: &Difference<'_>) -> Value {
     json!({
         "node": one.node.name.as_str(),
         "role": one.role.name.as_str(),
@@ -127,9 +139,8 @@ pub(super) fn standing_word(standing: Standing) -> &'static str {
 
 pub(super) fn show_steps(
     context: &Context,
-    opened: &Opened,
     planned: &Plan,
-    commands: bool,
+    commands: Option<Commands<'_>>,
 ) -> Result<()> {
     if !changes(planned) {
         return Ok(());
@@ -146,8 +157,8 @@ pub(super) fn show_steps(
     for (number, step) in (1..).zip(steps) {
         let (node, text) = shown(step);
         context.data(format!("{number:>4}  {node:<14} {text}"))?;
-        if let (true, Planned::Step(step)) = (commands, step) {
-            for command in opened.platform.commands(step) {
+        if let (Some(commands), Planned::Step(step)) = (commands, step) {
+            for command in commands(step) {
                 context.data(format!("        $ {command}"))?;
             }
         }
@@ -181,16 +192,16 @@ fn shown(step: &Planned) -> (String, String) {
     }
 }
 
-fn object(opened: &Opened, step: &Planned) -> Value {
+pub(super) fn object(step: &Planned, commands: Commands<'_>) -> Value {
     let (node, text) = shown(step);
     let commands = match step {
-        Planned::Step(step) => opened.platform.commands(step),
+        Planned::Step(step) => commands(step),
         _ => Vec::new(),
     };
     json!({ "node": node, "step": text, "commands": commands })
 }
 
-fn ending_word(ending: &Ending) -> &'static str {
+pub(super) fn ending_word(ending: &Ending) -> &'static str {
     match ending {
         Ending::Done => "done",
         Ending::Paused => "paused",
@@ -200,7 +211,7 @@ fn ending_word(ending: &Ending) -> &'static str {
 }
 
 /// A plan that something stands in the way of already has failed.
-fn end(context: &Context, planned: Plan, speak: bool) -> Result<ExitCode> {
+pub(super) fn end(context: &Context, planned: Plan, speak: bool) -> Result<ExitCode> {
     match planned.ending {
         Ending::Done if speak && !changes(&planned) => context.say("nothing to do"),
         Ending::Done | Ending::Paused => {}

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let opened = Opened::new(context, &arguments.site)?;
-    let mut checks = opened.platform.preflight(&opened.wanted, || opened.health())?;
+    let mut checks = opened.platform.preflight(&opened.wanted, || opened.managed().health())?;
     if let Err(error) = opened.deployment.require_artifacts(|_| true) {
         let help = error.help().map(|help| help.to_string()).unwrap_or_default();
         checks.push(Check::obstacle("artifacts", &arguments.site.site, error.to_string(), help));

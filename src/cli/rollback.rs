@@ -5,21 +5,25 @@ use std::process::ExitCode;
 use miette::Result;
 
 use super::context::Context;
-use super::site::{ChangeArguments, Opened, scope};
+use super::site::{ChangeArguments, Managed, Opened, scope};
 use super::swap::confirmed;
-use crate::swap::{Goal, Standing, differences};
+use crate::swap::{Goal, Scope, Standing, differences};
 
 pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<ExitCode> {
     let opened = Opened::new(context, &arguments.site)?;
     let scope = scope(&opened.wanted, &arguments.names)?;
-    let survey = opened.survey()?;
-    // A swap that is under way is taken back; only when there is none, one that is done.
-    let unfinished =
-        differences(&opened.wanted, &survey).iter().any(|one| one.standing == Standing::Unfinished);
-    let goal = match unfinished {
-        true => Goal::Undo { scope, reason: None },
-        false => Goal::Rollback { scope },
-    };
+    let goal = goal(&opened.managed(), scope)?;
     let purpose = format!("rollback {}", arguments.names.join(" "));
     confirmed(context, &opened, &goal, purpose.trim_end(), arguments.yes)
+}
+
+/// A swap that is under way is taken back; only when there is none, one that is done.
+pub(super) fn goal(managed: &Managed<'_>, scope: Scope) -> Result<Goal> {
+    let survey = managed.survey()?;
+    let unfinished =
+        differences(managed.wanted, &survey).iter().any(|one| one.standing == Standing::Unfinished);
+    Ok(match unfinished {
+        true => Goal::Undo { scope, reason: None },
+        false => Goal::Rollback { scope },
+    })
 }

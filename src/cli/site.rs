@@ -18,8 +18,8 @@ use crate::proxmox::{self, Client, Token};
 use crate::swap::proxmox::{Proxmox, SECRETS};
 use crate::swap::site::Deployment;
 use crate::swap::{
-    Event, Gate, Goal, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform, Scope,
-    Settings, Step, Stop, Survey, SystemClock, Wanted,
+    Event, Gate, Goal, Guest, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform,
+    Scope, Settings, Step, Stop, Survey, SystemClock, Wanted,
 };
 
 /// A gate stayed red, and the node runs what it ran before.
@@ -57,11 +57,19 @@ pub(super) struct ChangeArguments {
     pub(super) yes: bool,
 }
 
-/// A site that can be looked at and changed.
+/// A site on Proxmox VE that can be looked at and changed.
 pub(super) struct Opened {
     pub(super) deployment: Deployment,
     pub(super) wanted: Wanted,
     pub(super) platform: Proxmox,
+}
+
+/// A site that can be looked at and changed, wherever it is.
+pub(super) struct Managed<'a> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) platform: &'a dyn Platform,
+    /// How patient a run is.
+    pub(super) settings: Settings,
 }
 
 impl Opened {
@@ -140,6 +148,14 @@ impl Opened {
         Ok(())
     }
 
+    /// The site, wherever it is.
+    pub(super) fn managed(&self) -> Managed<'_> {
+        let (wanted, platform) = (&self.wanted, &self.platform);
+        Managed { wanted, platform, settings: Settings::default() }
+    }
+}
+
+impl Managed<'_> {
     pub(super) fn survey(&self) -> Result<Survey> {
         self.platform.survey().map_err(|error| miette!("cannot survey the site: {error}"))
     }
@@ -153,15 +169,26 @@ impl Opened {
 
     /// Goes for `goal`, and says what happens.
     pub(super) fn run(&self, context: &Context, goal: &Goal, purpose: &str) -> Result<ExitCode> {
+        let teller = Teller::new(context);
+        let outcome = self.operate(&teller, goal, purpose)?;
+        teller.end(&outcome, json!({}))
+    }
+
+    /// Goes for `goal`, and says what is done.
+    pub(super) fn operate(
+        &self,
+        teller: &Teller<'_>,
+        goal: &Goal,
+        purpose: &str,
+    ) -> Result<Outcome> {
         let signals = Arc::new(AtomicU32::new(0));
         listen(Arc::clone(&signals))?;
-        let teller = Teller::new(context);
         let operator = Operator {
-            platform: &self.platform,
+            platform: self.platform,
             clock: &SystemClock::new(),
-            wanted: &self.wanted,
+            wanted: self.wanted,
             holder: Holder::new(who()),
-            settings: Settings::default(),
+            settings: self.settings.clone(),
             stop: &|| match signals.load(Ordering::Relaxed) {
                 0 => Stop::No,
                 1 => Stop::BetweenNodes,
@@ -169,8 +196,16 @@ impl Opened {
             },
             tell: &|event| teller.tell(event),
         };
-        let outcome = operator.run(goal, purpose);
-        teller.end(&outcome)
+        Ok(operator.run(goal, purpose))
+    }
+}
+
+/// Says of guests why a prune keeps them.
+pub(super) fn say_kept(context: &Context, remains: &[(&Guest, Option<String>)]) {
+    for (guest, kept) in remains {
+        if let Some(why) = kept {
+            context.say(format!("{}: guest {} is kept: {why}", guest.record.node, guest.id));
+        }
     }
 }
 
@@ -259,7 +294,7 @@ pub(super) fn concerns(wanted: &Wanted, scope: &Scope, role: &ImageName) -> bool
 }
 
 /// Says what a run does: lines for people, and at the end one object for programs.
-struct Teller<'a> {
+pub(super) struct Teller<'a> {
     context: &'a Context,
     steps: RefCell<Vec<Value>>,
     /// The last thing said while waiting, so that it is not said every two seconds.
@@ -267,7 +302,7 @@ struct Teller<'a> {
 }
 
 impl<'a> Teller<'a> {
-    fn new(context: &'a Context) -> Self {
+    pub(super) fn new(context: &'a Context) -> Self {
         Self { context, steps: RefCell::default(), waiting: RefCell::default() }
     }
 
@@ -302,12 +337,15 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn end(self, outcome: &Outcome) -> Result<ExitCode> {
+    /// Says how it has ended; programs are told what else there is.
+    pub(super) fn end(self, outcome: &Outcome, more: Value) -> Result<ExitCode> {
         let (word, told) = told(outcome);
         if self.context.json() {
             let mut object = json!({ "outcome": word, "steps": self.steps.into_inner() });
-            if let (Value::Object(object), Value::Object(told)) = (&mut object, told) {
-                object.extend(told);
+            for told in [told, more] {
+                if let (Value::Object(object), Value::Object(told)) = (&mut object, told) {
+                    object.extend(told);
+                }
             }
             self.context.object(&object)?;
         }

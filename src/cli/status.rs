@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::plan::{standing_text, standing_word};
-use super::site::{Opened, SiteArguments};
+use super::site::{Managed, Opened, SiteArguments};
 use crate::swap::{Difference, Health, Known, Status, Survey, differences, remains};
 
 #[derive(Debug, clap::Args)]
@@ -18,10 +18,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let opened = Opened::new(context, &arguments.site)?;
-    let survey = opened.survey()?;
-    let health = opened.health();
-    let standing = differences(&opened.wanted, &survey);
-    let others = remains(&opened.wanted, &survey);
+    show(context, &opened.managed(), json!({}))
+}
+
+/// Shows what runs, and how it is; programs are told what else there is.
+pub(super) fn show(context: &Context, managed: &Managed<'_>, more: Value) -> Result<ExitCode> {
+    let survey = managed.survey()?;
+    let health = managed.health();
+    let standing = differences(managed.wanted, &survey);
+    let others = remains(managed.wanted, &survey);
     let known = |one: &Difference<'_>| !one.role.artifact.is_empty();
     if context.json() {
         let nodes: Vec<Value> =
@@ -39,7 +44,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
                 })
             })
             .collect();
-        context.object(&json!({ "quorate": survey.quorate, "nodes": nodes, "others": others }))?;
+        let mut object = json!({ "quorate": survey.quorate, "nodes": nodes, "others": others });
+        if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+            object.extend(more);
+        }
+        context.object(&object)?;
         return Ok(ExitCode::SUCCESS);
     }
     if !survey.quorate {

@@ -8,9 +8,9 @@ use miette::{IntoDiagnostic, Report, Result, miette};
 
 use super::context::Context;
 use super::plan::{changes, show_nodes, show_steps};
-use super::site::{ChangeArguments, Opened, concerns, scope};
+use super::site::{ChangeArguments, Managed, Opened, concerns, scope};
 use crate::swap::secrets;
-use crate::swap::{Ending, Goal, PauseAfter, Plan, Wanted, differences, plan};
+use crate::swap::{Ending, Goal, PauseAfter, Plan, Survey, Wanted, differences, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     confirmed(context, &opened, &goal, &purpose, arguments.change.yes)
 }
 
-fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {
+pub(super) fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {
     let scope = scope(wanted, &[name.to_owned()])?;
     let node = scope.nodes.into_iter().next().map(PauseAfter::Node);
     let role = scope.roles.into_iter().next().map(PauseAfter::Role);
@@ -64,27 +64,48 @@ pub(super) fn confirmed(
     purpose: &str,
     yes: bool,
 ) -> Result<ExitCode> {
-    let survey = opened.survey()?;
-    let planned = plan(&opened.wanted, goal, &survey, &opened.health());
-    if let Ending::Refused(refusal) = planned.ending {
-        return Err(Report::new(*refusal));
-    }
+    let managed = opened.managed();
+    let survey = managed.survey()?;
+    let planned = possible(&managed, goal, &survey)?;
     opened.require_secrets(&planned)?;
-    if !yes && changes(&planned) {
-        if context.json() || !io::stdin().is_terminal() {
-            return Err(miette!(
-                help = "look at `imgbuild plan` first, then say `--yes`",
-                "nobody can be asked here whether to do this"
-            ));
-        }
-        show_nodes(context, &differences(&opened.wanted, &survey))?;
-        show_steps(context, opened, &planned, false)?;
-        if !agreed(&planned)? {
-            context.say("nothing was done");
-            return Ok(ExitCode::FAILURE);
-        }
+    if !yes && !asked(context, &managed, &survey, &planned)? {
+        return Ok(ExitCode::FAILURE);
     }
-    opened.run(context, goal, purpose)
+    managed.run(context, goal, purpose)
+}
+
+/// The steps to `goal`, if nothing stands in the way.
+pub(super) fn possible(managed: &Managed<'_>, goal: &Goal, survey: &Survey) -> Result<Plan> {
+    let planned = plan(managed.wanted, goal, survey, &managed.health());
+    match planned.ending {
+        Ending::Refused(refusal) => Err(Report::new(*refusal)),
+        _ => Ok(planned),
+    }
+}
+
+/// Shows what will be done, and asks whether it should be.
+pub(super) fn asked(
+    context: &Context,
+    managed: &Managed<'_>,
+    survey: &Survey,
+    planned: &Plan,
+) -> Result<bool> {
+    if !changes(planned) {
+        return Ok(true);
+    }
+    if context.json() || !io::stdin().is_terminal() {
+        return Err(miette!(
+            help = "look at `imgbuild plan` first, then say `--yes`",
+            "nobody can be asked here whether to do this"
+        ));
+    }
+    show_nodes(context, &differences(managed.wanted, survey))?;
+    show_steps(context, planned, None)?;
+    let agreed = agreed(planned)?;
+    if !agreed {
+        context.say("nothing was done");
+    }
+    Ok(agreed)
 }
 
 fn agreed(planned: &Plan) -> Result<bool> {

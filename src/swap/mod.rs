@@ -12,6 +12,7 @@ mod clock;
 mod decide;
 mod execute;
 mod goal;
+pub(crate) mod health;
 mod lease;
 mod node;
 mod notes;

@@ -13,6 +13,7 @@ use crate::artifact::manifest::{Manifest, SCHEMA};
 use crate::artifact::name::Format;
 use crate::definition::{
     self, GuestKind, GuestShape, Hosting, Hostname, ImageName, Plan, Project, Site, SiteName, Swap,
+    VolumeName,
 };
 
 /// What the names of manifests end with.
@@ -30,7 +31,7 @@ pub enum Error {
     NoHosting(SiteName),
     /// A role has no artifact that is up to date.
     #[error("no artifact in {} is what the definitions say now of: {}", directory.display(), names(roles))]
-    #[diagnostic(help("build them: `imgbuild build {} --site {site} --out {}`", roles.iter().map(ImageName::as_str).collect::<Vec<_>>().join(" "), directory.display()))]
+    #[diagnostic(help("build them: `imgbuild build {} --site {site}{} --out {}`", roles.iter().map(ImageName::as_str).collect::<Vec<_>>().join(" "), flag(*format), directory.display()))]
     NoArtifact {
         /// Where artifacts were looked for.
         directory: PathBuf,
@@ -38,6 +39,8 @@ pub enum Error {
         site: SiteName,
         /// The roles without one.
         roles: Vec<ImageName>,
+        /// The only format that will do, if there is only one.
+        format: Option<Format>,
     },
     /// A directory or file cannot be read.
     #[error("cannot read {}", path.display())]
@@ -56,6 +59,15 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Wanted(#[from] WantedError),
+}
+
+/// How `build` is told to make nothing but `format`.
+fn flag(format: Option<Format>) -> &'static str {
+    match format {
+        Some(Format::LxcTemplate) => " --format lxc",
+        Some(Format::Qcow2) => " --format qcow2",
+        None => "",
+    }
 }
 
 fn names(roles: &[ImageName]) -> String {
@@ -102,6 +114,62 @@ pub fn artifacts(directory: &Path, site: &SiteName) -> Result<Vec<Artifact>, Err
     Ok(artifacts)
 }
 
+/// The artifact of `role` among those `found` that `is_current`.
+pub(crate) fn choose<'a, E>(
+    found: &'a [Artifact],
+    role: &ImageName,
+    format: Format,
+    is_current: impl Fn(&ImageName, &Manifest) -> Result<bool, E>,
+) -> Result<Option<&'a Artifact>, E> {
+    let mut chosen = None;
+    for artifact in found {
+        let manifest = &artifact.manifest;
+        if manifest.role == role.as_str()
+            && manifest.artifact.format == format
+            && is_current(role, manifest)?
+        {
+            chosen = Some(artifact);
+        }
+    }
+    Ok(chosen)
+}
+
+/// `plan` as the engine needs to know it. A role without an `artifact` wants an image that nobody has, under no
+/// name.
+pub(crate) fn role(
+    plan: &Plan,
+    kind: GuestKind,
+    mut volumes: BTreeMap<VolumeName, u32>,
+    artifact: Option<&Artifact>,
+) -> Role {
+    if let (false, Ok(secrets)) = (plan.secrets.is_empty(), super::proxmox::SECRETS.parse()) {
+        volumes.insert(secrets, SECRETS_GIB);
+    }
+    let artifact = artifact.map(|artifact| &artifact.manifest);
+    let swap = plan.swap.as_ref();
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    let arbitrator = plan.cluster.as_ref().and_then(|cluster| cluster.arbitrator.as_ref());
+    Role {
+        name: plan.role.clone(),
+        order: swap.map_or(0, |swap| swap.order),
+        kind,
+        image: artifact.map_or_else(nothing, |manifest| manifest.digest),
+        artifact: artifact.map_or_else(String::new, |it| it.artifact.name.clone()),
+        volumes,
+        patience: seconds(swap.map_or(0, |swap| swap.patience)) + SHUTDOWN,
+        ready_within: seconds(swap.map_or(Swap::READY_WITHIN, |swap| swap.ready_within)),
+        arbitrator: arbitrator.map(|(image, _)| image.clone()),
+    }
+}
+
+/// The port on which nodes of `plan` answer for their health; 0 if it has none.
+pub(crate) fn health_port(plan: &Plan) -> u16 {
+    let mut settings = plan.values.iter();
+    let port = settings.find(|(name, _)| name.as_str() == HEALTH_PORT);
+    let port = port.and_then(|(_, setting)| setting.value.as_u64());
+    port.and_then(|port| port.try_into().ok()).unwrap_or(0)
+}
+
 /// A site, and the artifacts for it.
 pub struct Deployment {
     /// The site.
@@ -141,15 +209,8 @@ impl Deployment {
                 continue;
             }
             let plan = project.plan(role.as_str(), Some(name)).map_err(Error::from)?;
-            let format = format(shape.kind);
-            for artifact in &found {
-                let manifest = &artifact.manifest;
-                if manifest.role == role.as_str()
-                    && manifest.artifact.format == format
-                    && is_current(role, manifest)?
-                {
-                    chosen.insert(role.clone(), artifact.clone());
-                }
+            if let Some(artifact) = choose(&found, role, format(shape.kind), &is_current)? {
+                chosen.insert(role.clone(), artifact.clone());
             }
             roles.insert(role.clone(), (plan, shape.clone()));
         }
@@ -168,7 +229,7 @@ impl Deployment {
             return Ok(());
         }
         let (directory, site) = (self.directory.clone(), self.site.name.clone());
-        Err(Error::NoArtifact { directory, site, roles })
+        Err(Error::NoArtifact { directory, site, roles, format: None })
     }
 
     /// What the engine is to reach. Roles without an artifact want an image that nobody has, under no name:
@@ -181,32 +242,9 @@ impl Deployment {
     pub fn wanted(&self) -> Result<Wanted, Error> {
         let mut roles = Vec::new();
         for (name, (plan, shape)) in &self.roles {
-            let artifact = self.chosen.get(name).map(|artifact| &artifact.manifest);
-            let mut volumes: BTreeMap<_, _> = shape
-                .volumes
-                .iter()
-                .map(|(name, (volume, _))| (name.clone(), volume.size_gib))
-                .collect();
-            if let (false, Ok(secrets)) = (plan.secrets.is_empty(), super::proxmox::SECRETS.parse())
-            {
-                volumes.insert(secrets, SECRETS_GIB);
-            }
-            let arbitrator = self.arbitrator(plan);
-            roles.push(Role {
-                name: name.clone(),
-                order: plan.swap.as_ref().map_or(0, |swap| swap.order),
-                kind: shape.kind,
-                image: artifact.map_or_else(nothing, |manifest| manifest.digest),
-                artifact: artifact.map_or_else(String::new, |it| it.artifact.name.clone()),
-                volumes,
-                patience: Duration::from_secs(
-                    plan.swap.as_ref().map_or(0, |swap| u64::from(swap.patience)),
-                ) + SHUTDOWN,
-                ready_within: Duration::from_secs(u64::from(
-                    plan.swap.as_ref().map_or(Swap::READY_WITHIN, |swap| swap.ready_within),
-                )),
-                arbitrator,
-            });
+            let volumes = shape.volumes.iter();
+            let volumes = volumes.map(|(name, (volume, _))| (name.clone(), volume.size_gib));
+            roles.push(role(plan, shape.kind, volumes.collect(), self.chosen.get(name)));
         }
         let nodes = self.site.nodes.iter().filter_map(|node| {
             let host = node.host.as_ref()?.0.clone();
@@ -220,10 +258,6 @@ impl Deployment {
         let ids = GuestId(self.hosting.vmids.start() + 1)..=GuestId(*self.hosting.vmids.end());
         let grace = Duration::from_secs(u64::from(self.hosting.grace_days) * 24 * 3600);
         Ok(Wanted::new(self.site.name.clone(), roles, nodes.collect(), ids, grace)?)
-    }
-
-    fn arbitrator(&self, plan: &Plan) -> Option<ImageName> {
-        plan.cluster.as_ref()?.arbitrator.as_ref().map(|(image, _)| image.clone())
     }
 
     /// The secrets of each node.
@@ -277,9 +311,6 @@ impl Deployment {
 
     fn address(&self, node: &definition::Node) -> Option<(Hostname, NodeAddress)> {
         let (plan, shape) = self.roles.get(&node.image)?;
-        let mut settings = plan.values.iter();
-        let port = settings.find(|(name, _)| name.as_str() == HEALTH_PORT);
-        let port = port.and_then(|(_, setting)| setting.value.as_u64());
         Some((
             node.name.clone(),
             NodeAddress {
@@ -288,7 +319,7 @@ impl Deployment {
                 role: node.image.clone(),
                 address: node.address,
                 gateway: node.gateway,
-                health_port: port.and_then(|port| port.try_into().ok()).unwrap_or(0),
+                health_port: health_port(plan),
             },
         ))
     }

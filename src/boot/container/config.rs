@@ -10,13 +10,13 @@ use crate::boot::host::BRIDGE;
 
 /// A directory of the machine that a container has mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MountPoint<'a> {
+pub struct MountPoint<'a> {
     /// The directory.
-    pub(super) source: &'a Path,
+    pub source: &'a Path,
     /// Where, from the container's root.
-    pub(super) target: &'a str,
+    pub target: &'a str,
     /// Whether the container may not write to it.
-    pub(super) read_only: bool,
+    pub read_only: bool,
 }
 
 /// The text of a container's `config`, lxc.container.conf(5). `rootfs` has no blanks or line ends.

@@ -9,6 +9,7 @@ use super::{Proxmox, failed, node, vmid, volumes};
 use crate::debian::date::Moment;
 use crate::definition::{Hostname, VolumeName};
 use crate::proxmox::{self, Config, ConfigChange, Content, MoveVolume, Reason, Upid, Upload};
+use crate::swap::health::ask_all;
 use crate::swap::wanted::Node;
 use crate::swap::{
     CallError, GuestId, Halted, Health, Lease, NewGuest, Platform, Record, Revision, Survey, Watch,
@@ -208,7 +209,12 @@ impl Platform for Proxmox {
     }
 
     fn health(&self, nodes: &[&Node]) -> Vec<Health> {
-        self.ask(nodes)
+        let target = |node: &&Node| {
+            let place = self.place.nodes.get(&node.name)?;
+            Some((place.address.address(), place.health_port).into())
+        };
+        let targets: Vec<_> = nodes.iter().map(target).collect();
+        ask_all(&targets)
     }
 
     fn read_lease(&self) -> Result<(Option<Lease>, Revision), CallError> {

@@ -15,7 +15,6 @@
 mod calls;
 mod commands;
 mod deliver;
-mod health;
 mod lease;
 mod make;
 mod preflight;

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use super::Proxmox;
-use crate::swap::Health;
-use crate::swap::wanted::Node;
+use super::Health;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -17,26 +15,23 @@ const ANSWER: Duration = Duration::from_secs(25);
 /// The longest answer that is read.
 const LIMIT_BYTES: u64 = 4096;
 
-impl Proxmox {
-    pub(super) fn ask(&self, nodes: &[&Node]) -> Vec<Health> {
-        let agent = agent();
-        thread::scope(|scope| {
-            let asked: Vec<_> = nodes
-                .iter()
-                .map(|node| {
-                    let agent = agent.clone();
-                    let place = self.place.nodes.get(&node.name);
-                    let target = place.map(|place| (place.address.address(), place.health_port));
-                    scope.spawn(move || match target {
-                        Some(target) => ask(&agent, target.into()),
-                        None => Health::Silent("its address is not known".to_owned()),
-                    })
+/// Asks all `nodes` at once. One whose address is not known is silent.
+pub(crate) fn ask_all(nodes: &[Option<SocketAddr>]) -> Vec<Health> {
+    let agent = agent();
+    thread::scope(|scope| {
+        let asked: Vec<_> = nodes
+            .iter()
+            .map(|target| {
+                let (agent, target) = (agent.clone(), *target);
+                scope.spawn(move || match target {
+                    Some(target) => ask(&agent, target),
+                    None => Health::Silent("its address is not known".to_owned()),
                 })
-                .collect();
-            let silent = |_| Health::Silent("nobody asked it".to_owned());
-            asked.into_iter().map(|one| one.join().unwrap_or_else(silent)).collect()
-        })
-    }
+            })
+            .collect();
+        let silent = |_| Health::Silent("nobody asked it".to_owned());
+        asked.into_iter().map(|one| one.join().unwrap_or_else(silent)).collect()
+    })
 }
 
 fn agent() -> ureq::Agent {

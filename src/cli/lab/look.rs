@@ -1,0 +1,86 @@
+//! `imgbuild lab status`, `shell`, `exec`, `down`
+
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+
+use miette::{Result, miette};
+use serde_json::json;
+
+use super::{LabArguments, Opened, PlaceArguments, executable};
+use crate::boot::container::Lxc;
+use crate::cli::context::Context;
+use crate::cli::status;
+use crate::lab::running;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShellArguments {
+    /// The node
+    #[arg(value_name = "NODE")]
+    node: String,
+    #[command(flatten)]
+    place: PlaceArguments,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecArguments {
+    /// The node
+    #[arg(value_name = "NODE")]
+    node: String,
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// The program, and what it is given
+    #[arg(value_name = "COMMAND", last = true, required = true)]
+    command: Vec<String>,
+}
+
+pub(super) fn status(context: &Context, arguments: &LabArguments) -> Result<ExitCode> {
+    let opened = Opened::new(context, arguments)?;
+    let host = opened.local.host().map(|host| host.pid());
+    if host.is_none() && !context.json() {
+        context.say("the lab's host does not run; `imgbuild lab up` starts it");
+    }
+    let place = opened.local.place().root();
+    status::show(context, &opened.managed(), json!({ "lab": place, "host": host }))
+}
+
+/// The container of a node.
+fn container(place: &PlaceArguments, node: &str) -> Result<Lxc> {
+    running(&place.place()?, &executable()?, node)?.ok_or_else(|| {
+        let site = &place.site;
+        miette!(
+            help = format!("the nodes that run: `imgbuild lab status --site {site}`"),
+            "no guest of a node `{node}` runs in the lab"
+        )
+    })
+}
+
+pub(super) fn shell(arguments: &ShellArguments) -> Result<ExitCode> {
+    if !io::stdin().is_terminal() {
+        return Err(miette!(
+            help = "a command can be run without one: `imgbuild lab exec NODE -- COMMAND`",
+            "there is no terminal for a shell"
+        ));
+    }
+    Ok(code(container(&arguments.place, &arguments.node)?.shell()?))
+}
+
+pub(super) fn execute(arguments: &ExecArguments) -> Result<ExitCode> {
+    Ok(code(container(&arguments.place, &arguments.node)?.run(&arguments.command)?))
+}
+
+/// The exit code of a command in a guest is that of imgbuild.
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+pub(super) fn down(context: &Context, arguments: &PlaceArguments) -> Result<ExitCode> {
+    let place = arguments.place()?;
+    place.remove(&executable()?)?;
+    context.say(format!("removed the lab in {}", place.root().display()));
+    if context.json() {
+        context.object(&json!({ "removed": place.root() }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,145 @@
+//! `imgbuild lab up`
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use miette::{Result, miette};
+use serde_json::json;
+
+use super::{LabArguments, Opened, executable, lab_site};
+use crate::cli::context::Context;
+use crate::cli::site::{Teller, concerns};
+use crate::lab::{self, Bind, Error, Local, Settings};
+use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The roles to have in the lab, besides those that are in it [default: all of the site]
+    #[arg(value_name = "ROLE")]
+    roles: Vec<String>,
+    #[command(flatten)]
+    lab: LabArguments,
+    /// Give guests of a node or role a directory of this machine; may be repeated
+    #[arg(long = "bind", value_name = "NODE-OR-ROLE:DIRECTORY:PATH")]
+    binds: Vec<Bind>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let opened = open(context, arguments)?;
+    let told = opened.local.start_with_host(|record| {
+        context.say(format!("{}: start what ran before the host ended", record.node));
+    });
+    told.map_err(|error| miette!("cannot start what ran before the host ended: {error}"))?;
+    let managed = opened.managed();
+    let survey = managed.survey()?;
+    let standing = differences(&opened.wanted, &survey);
+    let undone =
+        |standing| matches!(standing, Standing::Missing | Standing::Unfinished | Standing::Stopped);
+    let nodes: Vec<_> = standing
+        .iter()
+        .filter(|one| undone(one.standing))
+        .map(|one| one.node.name.clone())
+        .collect();
+    let outdated: Vec<&str> = standing
+        .iter()
+        .filter(|one| one.standing == Standing::Outdated && !one.role.artifact.is_empty())
+        .map(|one| one.node.name.as_str())
+        .collect();
+    let teller = Teller::new(context);
+    let outcome = match nodes.is_empty() {
+        true => Outcome::Done,
+        false => {
+            let scope = Scope { nodes, ..Scope::default() };
+            let site = opened.local.site();
+            site.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
+            let goal = Goal::Deploy { scope, canary: false, pause_after: None };
+            managed.operate(&teller, &goal, "lab up")?
+        }
+    };
+    if matches!(outcome, Outcome::Done) {
+        wait_for_all(context, &opened)?;
+        if !outdated.is_empty() {
+            context.say(format!(
+                "{}: there is a newer image; `imgbuild lab swap` takes it",
+                outdated.join(", ")
+            ));
+        }
+    }
+    let directory = opened.local.place().root();
+    context.say(format!("the lab is in {}", directory.display()));
+    teller.end(&outcome, json!({ "lab": directory }))
+}
+
+/// The lab, made if need be, with its host.
+fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
+    let place = arguments.lab.place.place()?;
+    let name = &arguments.lab.place.site;
+    let mut settings = match place.exists() {
+        true => place.read_settings()?,
+        false => Settings::new(name.clone()),
+    };
+    if settings.site != *name {
+        let (directory, is) = (place.root().to_owned(), settings.site);
+        return Err(Error::OtherSite { directory, is }.into());
+    }
+    let project = context.project()?;
+    // Without names: those that are in the lab, and all in a new one.
+    if !arguments.roles.is_empty() || settings.roles.is_empty() {
+        let site = project.settled_site(name.as_str())?;
+        settings.roles.extend(lab::roles(&site, &arguments.roles)?);
+    }
+    let site = lab_site(context, &project, name, &settings.roles, &arguments.lab.artifacts)?;
+    settings.bind(&arguments.binds, &site)?;
+    let wanted = site.wanted()?;
+    let executable = executable()?;
+    if !place.exists() {
+        // Before anything is made.
+        site.require_artifacts(|_| true)?;
+    }
+    if place.set_up(&settings, &site, &executable)? {
+        context.say(format!("started the lab's host for {name}"));
+    }
+    let local = Local::open(place, settings, site, &executable)?;
+    Ok(Opened { local, wanted })
+}
+
+/// Waits until every node that has a guest is ready, as long as its role may take for that.
+fn wait_for_all(context: &Context, opened: &Opened) -> Result<()> {
+    let managed = opened.managed();
+    let patience = opened.wanted.roles().map(|role| role.ready_within).max().unwrap_or_default();
+    let start = Instant::now();
+    let mut said = String::new();
+    loop {
+        let survey = managed.survey()?;
+        let health = managed.health();
+        let standing = differences(&opened.wanted, &survey);
+        let unready: Vec<String> = standing
+            .iter()
+            .filter(|one| one.current.is_some())
+            .filter_map(|one| match health.0.get(&one.node.name) {
+                Some(Health::Ready { .. }) => None,
+                Some(Health::NotReady(says) | Health::Silent(says)) => {
+                    Some(format!("{} ({says})", one.node.name))
+                }
+                None => Some(one.node.name.to_string()),
+            })
+            .collect();
+        if unready.is_empty() {
+            return Ok(());
+        }
+        let text = format!("  waiting, up to {} s: {}", patience.as_secs(), unready.join(", "));
+        if start.elapsed() > patience {
+            return Err(miette!(
+                help = "look around: `imgbuild lab shell NODE`",
+                "not ready after {} s: {}",
+                patience.as_secs(),
+                unready.join(", ")
+            ));
+        }
+        if text != said {
+            context.say(&text);
+            said = text;
+        }
+        std::thread::sleep(managed.settings.poll);
+    }
+}

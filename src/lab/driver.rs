@@ -1,0 +1,573 @@
+//! The engine's [`Platform`] on this machine.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::groups::{Groups, State};
+use super::guest::{Directory, failed, move_directory};
+use super::lease::Leases;
+use super::place::{make_directory, sync_directory};
+use super::secrets::LabSecrets;
+use super::site::host;
+use super::{Error, LabSite, Place, Settings};
+use crate::boot::container::{self, Lxc, MountPoint};
+use crate::boot::{PrivateHost, Secrets};
+use crate::debian::date::Moment;
+use crate::definition::{GuestKind, Hostname, VolumeName};
+use crate::digest::Digest;
+use crate::swap::health::ask_all;
+use crate::swap::proxmox::SECRETS;
+use crate::swap::{
+    CallError, Guest, GuestId, Halted, Health, Lease, NewGuest, Node, Platform, Reading, Record,
+    Revision, Status, Strangeness, Stranger, Survey, Watch,
+};
+
+/// How often what is waited for is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often somebody is told that waiting goes on.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a killed guest may take to die.
+const DYING: Duration = Duration::from_secs(30);
+
+/// Directories that are not guests: those that are being made, and those that are being removed.
+const MAKING: &str = ".new-";
+const REMOVING: &str = ".gone-";
+
+/// A lab.
+pub struct Local {
+    place: Place,
+    settings: Settings,
+    site: LabSite,
+    host: Option<PrivateHost>,
+    groups: Groups,
+    secrets: LabSecrets,
+    leases: Leases,
+}
+
+impl Local {
+    /// The lab in `place`, for `site`. `executable` is imgbuild.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read or made there.
+    pub fn open(
+        place: Place,
+        settings: Settings,
+        site: LabSite,
+        executable: &Path,
+    ) -> Result<Self, Error> {
+        let held = place.host();
+        let host = held.running(executable)?;
+        let groups = Groups(held.containers()?);
+        let secrets = LabSecrets::make(&place, &site)?;
+        let leases = Leases::new(place.clone());
+        Ok(Self { place, settings, site, host, groups, secrets, leases })
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The site.
+    pub fn site(&self) -> &LabSite {
+        &self.site
+    }
+
+    /// The host, if it runs.
+    pub fn host(&self) -> Option<&PrivateHost> {
+        self.host.as_ref()
+    }
+
+    /// The container of a guest.
+    fn container(&self, name: impl Into<String>) -> Result<Lxc, CallError> {
+        let host = self.host.clone().ok_or_else(|| {
+            CallError::Failed(Error::HostDown(self.place.root().to_owned()).to_string())
+        })?;
+        Ok(Lxc::new(host, self.place.guests(), name))
+    }
+
+    fn lock(&self) -> Result<File, CallError> {
+        self.place.lock().map_err(|error| failed("lock", self.place.root(), error))
+    }
+
+    fn require(&self, id: GuestId, state: State) -> Result<(), CallError> {
+        let is = self.groups.state(id);
+        if is == state {
+            return Ok(());
+        }
+        let text = match is {
+            State::Stopped => "is stopped",
+            State::Running => "runs",
+            State::Between => "is being started or put away",
+        };
+        Err(CallError::Conflict(format!("guest {id} {text}")))
+    }
+
+    fn look_at(&self, guest: &Directory) -> Result<Looked, CallError> {
+        let stranger = |why| {
+            Looked::Foreign(Stranger {
+                id: guest.id,
+                name: None,
+                host: Some(host()),
+                busy: None,
+                why,
+            })
+        };
+        // First: what changes while it is looked at is then no longer what was seen.
+        let revision = guest.revision();
+        let (Ok(revision), Ok(text)) = (revision, guest.description()) else {
+            return Ok(stranger(Strangeness::NoRecord));
+        };
+        let record = match Record::read(&text) {
+            Reading::None => return Ok(stranger(Strangeness::NoRecord)),
+            Reading::Unreadable(error, _) => return Ok(stranger(Strangeness::Unreadable(error))),
+            Reading::Record(record) if record.site != self.settings.site => {
+                return Ok(stranger(Strangeness::OtherSite(record.site)));
+            }
+            Reading::Record(record) => *record,
+        };
+        let state = self.groups.state(guest.id);
+        Ok(Looked::Ours(Box::new(Guest {
+            id: guest.id,
+            host: host(),
+            kind: GuestKind::Container,
+            status: if state == State::Stopped { Status::Stopped } else { Status::Running },
+            revision,
+            record,
+            volumes: guest.table(),
+            other_disks: Vec::new(),
+            lock: None,
+            busy: (state == State::Between).then(|| "lxc".to_owned()),
+            managed: false,
+            protected: false,
+        })))
+    }
+
+    /// Starts the guests that start with their host, as Proxmox VE does when a host has started.
+    ///
+    /// # Errors
+    ///
+    /// What keeps a guest from being started.
+    pub fn start_with_host(&self, tell: impl Fn(&Record)) -> Result<(), CallError> {
+        for guest in Directory::all(&self.place)? {
+            let record = guest.record()?;
+            if !record.starts_on_boot() || self.groups.state(guest.id) != State::Stopped {
+                continue;
+            }
+            tell(&record);
+            let revision = guest.revision().map_err(|error| failed("read", &guest.path, error))?;
+            self.start(guest.id, &revision, &mut Patient)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that the guest has mounted.
+    fn mounts(&self, guest: &Directory) -> Result<Vec<(PathBuf, String)>, CallError> {
+        let record = guest.record()?;
+        let mut mounts = guest.mounts()?;
+        let (node, role) = (record.node.as_str(), record.role.as_str());
+        let binds = self.settings.binds.iter().filter(|bind| bind.is_for(node, role));
+        mounts.extend(binds.map(|bind| (bind.directory.clone(), bind.path.clone())));
+        // What lies below another one is mounted after it.
+        mounts.sort_by(|left, right| left.1.cmp(&right.1));
+        Ok(mounts)
+    }
+
+    /// Makes a guest's directory where nobody looks.
+    fn make(
+        &self,
+        guest: &NewGuest,
+        made: &Directory,
+        watch: &mut dyn Watch,
+    ) -> Result<(), CallError> {
+        let record = &guest.record;
+        let (identity, plan) = self.site.identity(&record.node).ok_or_else(|| {
+            CallError::Failed(format!("nothing is known about the node {}", record.node))
+        })?;
+        let secrets = match guest.fresh.keys().any(|name| name.as_str() == SECRETS) {
+            true => self.secrets.of(plan, &identity),
+            false => Ok(Secrets::default()),
+        };
+        let secrets = secrets.map_err(|error| CallError::Failed(error.to_string()))?;
+        make_directory(&made.path, 0o711).map_err(|error| refused(&error))?;
+        let name = made.path.file_name().unwrap_or_default().to_string_lossy();
+        let container = self.container(name)?;
+        let template = self.place.artifacts().join(&guest.artifact);
+        waiting(watch, move || container.unpack(&template))?;
+        made.fill(&identity, record)?;
+        for name in guest.fresh.keys() {
+            let path = match name.as_str() {
+                SECRETS => Some(container::SECRETS.to_owned()),
+                _ => self.site.volume_path(&record.role, name),
+            };
+            let path = path.ok_or_else(|| {
+                CallError::Failed(format!(
+                    "nobody says where {} has the volume {name}",
+                    record.role
+                ))
+            })?;
+            made.make_volume(name, &path, &secrets)?;
+        }
+        Ok(())
+    }
+
+    /// A directory for something that is not a guest yet, or no longer.
+    fn aside(&self, prefix: &str, id: GuestId) -> Directory {
+        let name = format!("{prefix}{id}-{}", std::process::id());
+        Directory { id, path: self.place.guests().join(name) }
+    }
+}
+
+/// The container of `node` that runs; none if none does. `executable` is imgbuild.
+///
+/// # Errors
+///
+/// [`Error::NoLab`], [`Error::HostDown`], and a guest that cannot be read.
+pub fn running(place: &Place, executable: &Path, node: &str) -> Result<Option<Lxc>, Error> {
+    place.read_settings()?;
+    let held = place.host();
+    let down = || Error::HostDown(place.root().to_owned());
+    let host = held.running(executable)?.ok_or_else(down)?;
+    let groups = Groups(held.containers()?);
+    for guest in Directory::all(place).map_err(Error::Guest)? {
+        let record = guest.record().map_err(Error::Guest)?;
+        if record.node.as_str().eq_ignore_ascii_case(node)
+            && groups.state(guest.id) == State::Running
+        {
+            return Ok(Some(Lxc::new(host, place.guests(), guest.id.to_string())));
+        }
+    }
+    Ok(None)
+}
+
+enum Looked {
+    Ours(Box<Guest>),
+    Foreign(Stranger),
+}
+
+/// What a failure means for the engine. The help belongs to the message.
+fn refused(error: &dyn miette::Diagnostic) -> CallError {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    if let Some(help) = error.help() {
+        text = format!("{text}\n  {help}");
+    }
+    CallError::Failed(text)
+}
+
+/// Somebody who waits as long as it takes.
+struct Patient;
+
+impl Watch for Patient {
+    fn tick(&mut self, _: &str) -> std::ops::ControlFlow<()> {
+        std::ops::ControlFlow::Continue(())
+    }
+}
+
+/// Does `work` while `watch` is told that it goes on. Abandoned work is gone on with until this process ends.
+fn waiting(
+    watch: &mut dyn Watch,
+    work: impl FnOnce() -> Result<(), crate::boot::Error> + Send + 'static,
+) -> Result<(), CallError> {
+    let worker = std::thread::spawn(work);
+    let mut told = Instant::now();
+    while !worker.is_finished() {
+        std::thread::sleep(POLL);
+        if told.elapsed() >= TICK {
+            told = Instant::now();
+            if watch.tick("").is_break() {
+                return Err(CallError::Abandoned);
+            }
+        }
+    }
+    match worker.join() {
+        Ok(done) => done.map_err(|error| refused(&error)),
+        Err(_) => Err(CallError::Failed("it went wrong in a way nobody has thought of".to_owned())),
+    }
+}
+
+/// Waits until `is_so`; false if it is not within `patience`.
+fn wait_until(
+    watch: &mut dyn Watch,
+    patience: Duration,
+    is_so: impl Fn() -> bool,
+) -> Result<bool, CallError> {
+    let start = Instant::now();
+    let mut told = start;
+    while !is_so() {
+        if start.elapsed() >= patience {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+        if told.elapsed() >= TICK {
+            told = Instant::now();
+            if watch.tick("").is_break() {
+                return Err(CallError::Abandoned);
+            }
+        }
+    }
+    Ok(true)
+}
+
+impl Platform for Local {
+    fn tidy(&self) -> Result<(), CallError> {
+        self.leases.tidy();
+        let path = self.place.guests();
+        let entries = fs::read_dir(&path).map_err(|error| failed("read", &path, error))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(MAKING) || name.starts_with(REMOVING) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(|error| failed("remove", &path, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn survey(&self) -> Result<Survey, CallError> {
+        let (mut guests, mut strangers) = (Vec::new(), Vec::new());
+        for guest in Directory::all(&self.place)? {
+            match self.look_at(&guest)? {
+                Looked::Ours(guest) => guests.push(*guest),
+                Looked::Foreign(stranger) => strangers.push(stranger),
+            }
+        }
+        let path = self.place.artifacts();
+        let entries = fs::read_dir(&path).map_err(|error| failed("read", &path, error))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let artifacts: BTreeSet<_> = names.map(|name| (host(), name)).collect();
+        Ok(Survey { now: self.server_time()?, quorate: true, guests, strangers, artifacts })
+    }
+
+    fn server_time(&self) -> Result<Moment, CallError> {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Moment::from_unix(time.as_secs()))
+    }
+
+    fn ensure_artifact(
+        &self,
+        _: &Hostname,
+        artifact: &str,
+        watch: &mut dyn Watch,
+    ) -> Result<(), CallError> {
+        let target = self.place.artifacts().join(artifact);
+        if target.exists() {
+            return Ok(());
+        }
+        let found = self.site.artifact(artifact).ok_or_else(|| {
+            CallError::Failed(format!("the file {artifact} is not among the artifacts given"))
+        })?;
+        let (source, expected) = (found.path.clone(), found.manifest.artifact.sha256);
+        // Later builds may remove or replace what lies there.
+        let temporary = target.with_file_name(format!(".{}", std::process::id()));
+        let copy = temporary.clone();
+        waiting(watch, move || {
+            let failed = |error| crate::boot::Error::Io {
+                action: "copy",
+                path: source.clone(),
+                source: error,
+            };
+            let _ = fs::remove_file(&copy);
+            fs::hard_link(&source, &copy)
+                .or_else(|_| fs::copy(&source, &copy).map(drop))
+                .map_err(failed)?;
+            let digest = File::open(&copy).and_then(Digest::of_reader).map_err(failed)?;
+            match digest == expected {
+                true => Ok(()),
+                false => Err(failed(io::Error::other("it is not what its manifest says"))),
+            }
+        })?;
+        fs::rename(&temporary, &target)
+            .and_then(|()| sync_directory(&self.place.artifacts()))
+            .map_err(|error| failed("make", &target, error))
+    }
+
+    fn create(&self, guest: &NewGuest, watch: &mut dyn Watch) -> Result<(), CallError> {
+        let target = Directory::new(&self.place, guest.id);
+        let taken = || CallError::Conflict(format!("there is a guest {} already", guest.id));
+        if target.path.exists() {
+            return Err(taken());
+        }
+        let made = self.aside(MAKING, guest.id);
+        let _ = fs::remove_dir_all(&made.path);
+        self.make(guest, &made, watch)?;
+        let _lock = self.lock()?;
+        move_directory(&made.path, &target.path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => taken(),
+            _ => failed("make", &target.path, error),
+        })
+    }
+
+    fn write_record(
+        &self,
+        guest: GuestId,
+        revision: &Revision,
+        record: &Record,
+    ) -> Result<(), CallError> {
+        let _lock = self.lock()?;
+        let guest = Directory::new(&self.place, guest);
+        guest.check(revision)?;
+        guest.write_record(record)
+    }
+
+    fn start(
+        &self,
+        guest: GuestId,
+        revision: &Revision,
+        watch: &mut dyn Watch,
+    ) -> Result<(), CallError> {
+        let container = self.container(guest.to_string())?;
+        let _lock = self.lock()?;
+        let directory = Directory::new(&self.place, guest);
+        directory.check(revision)?;
+        self.require(guest, State::Stopped)?;
+        let identity = directory.identity()?;
+        let mounts = self.mounts(&directory)?;
+        waiting(watch, move || {
+            let mounts: Vec<MountPoint<'_>> = mounts
+                .iter()
+                .map(|(source, target)| MountPoint { source, target, read_only: false })
+                .collect();
+            container.configure(&identity, &mounts)?;
+            container.start()
+        })
+    }
+
+    fn shutdown(
+        &self,
+        guest: GuestId,
+        revision: &Revision,
+        patience: Duration,
+        watch: &mut dyn Watch,
+    ) -> Result<Halted, CallError> {
+        let container = self.container(guest.to_string())?;
+        {
+            let _lock = self.lock()?;
+            Directory::new(&self.place, guest).check(revision)?;
+        }
+        if let Err(error) = container.ask_to_stop()
+            && self.groups.state(guest) == State::Running
+        {
+            return Err(refused(&error));
+        }
+        let stopped = || self.groups.state(guest) == State::Stopped;
+        match wait_until(watch, patience, stopped)? {
+            true => Ok(Halted::Stopped),
+            false => Ok(Halted::StillRunning),
+        }
+    }
+
+    fn stop(
+        &self,
+        guest: GuestId,
+        revision: &Revision,
+        watch: &mut dyn Watch,
+    ) -> Result<(), CallError> {
+        let container = self.container(guest.to_string())?;
+        {
+            let _lock = self.lock()?;
+            Directory::new(&self.place, guest).check(revision)?;
+        }
+        // One that lxc does not know any more may still run.
+        let asked = container.kill();
+        self.groups.kill(guest);
+        let stopped = || self.groups.state(guest) == State::Stopped;
+        match (wait_until(watch, DYING, stopped)?, asked) {
+            (true, _) => Ok(()),
+            (false, Err(error)) => Err(refused(&error)),
+            (false, Ok(())) => Err(CallError::Failed("its processes do not die".to_owned())),
+        }
+    }
+
+    fn move_volume(
+        &self,
+        volume: &VolumeName,
+        from: (GuestId, &Revision),
+        to: (GuestId, &Revision),
+        _: &mut dyn Watch,
+    ) -> Result<(), CallError> {
+        let _lock = self.lock()?;
+        let (source, target) =
+            (Directory::new(&self.place, from.0), Directory::new(&self.place, to.0));
+        source.check(from.1)?;
+        target.check(to.1)?;
+        self.require(from.0, State::Stopped)?;
+        self.require(to.0, State::Stopped)?;
+        source.give(volume, &target)
+    }
+
+    fn destroy(
+        &self,
+        guest: GuestId,
+        revision: &Revision,
+        watch: &mut dyn Watch,
+    ) -> Result<(), CallError> {
+        let gone = self.aside(REMOVING, guest);
+        {
+            let _lock = self.lock()?;
+            let directory = Directory::new(&self.place, guest);
+            directory.check(revision)?;
+            self.require(guest, State::Stopped)?;
+            // The engine has looked. This is the last moment, and what is destroyed is gone.
+            let volumes = directory.volumes();
+            let volumes = volumes.map_err(|error| failed("read", &directory.path, error))?;
+            if let Some(volume) = volumes.first() {
+                let text = format!("guest {guest} still has the volume {volume}");
+                return Err(CallError::Failed(text));
+            }
+            move_directory(&directory.path, &gone.path)
+                .map_err(|error| failed("remove", &directory.path, error))?;
+        }
+        waiting(watch, move || {
+            let path = gone.path;
+            fs::remove_dir_all(&path).map_err(|source| crate::boot::Error::Io {
+                action: "remove",
+                path,
+                source,
+            })
+        })
+    }
+
+    fn health(&self, nodes: &[&Node]) -> Vec<Health> {
+        let silent = |why: &str| vec![Health::Silent(why.to_owned()); nodes.len()];
+        let Some(host) = &self.host else { return silent("the lab's host does not run") };
+        let targets: Vec<_> =
+            nodes.iter().map(|node| self.site.health_address(&node.name)).collect();
+        let asked = on_network(host, || ask_all(&targets));
+        asked.unwrap_or_else(|error| silent(&format!("the lab's network: {error}")))
+    }
+
+    fn read_lease(&self) -> Result<(Option<Lease>, Revision), CallError> {
+        self.leases.read()
+    }
+
+    fn write_lease(&self, lease: Option<&Lease>, revision: &Revision) -> Result<(), CallError> {
+        self.leases.write(lease, revision)
+    }
+}
+
+/// Does `work` in the network of the lab: in a thread of its own, and whatever threads that starts.
+fn on_network<T: Send>(host: &PrivateHost, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let network = File::open(format!("/proc/{}/ns/net", host.pid()))?;
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(move || -> io::Result<T> {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        });
+        worker.join().unwrap_or_else(|_| Err(io::Error::other("nobody has asked")))
+    })
+}
