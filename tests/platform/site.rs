@@ -1,0 +1,198 @@
+//! The campus in a lab on this machine, driven as an operator drives it: by `imgbuild lab`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::lab::succeed;
+
+/// www-data of an unprivileged container, as the host sees it.
+const WEB_SERVER: u32 = 100_033;
+
+/// The roles that the lab has: ProxySQL's place is taken (`tests/data/sql-stand-in`), conference servers need
+/// what Debian does not have.
+pub const ROLES: [&str; 5] = ["haproxy", "proxysql", "galera", "moodle", "cache"];
+
+/// What is changed besides what the lab's overlay has.
+const VALUES: &str = "
+[images.proxysql]
+revision = 1
+
+[images.cache]
+sessions_memory_mib = 64
+application_memory_mib = 64
+";
+
+/// A copy of the project, its images, and a lab.
+pub struct Site {
+    project: PathBuf,
+    lab: PathBuf,
+    store: PathBuf,
+    pub dataroot: PathBuf,
+    roles: Vec<String>,
+    sources: Vec<String>,
+}
+
+impl Site {
+    /// Builds the images of these roles, without starting anything.
+    pub fn build(roles: &[&str], code: &Path) -> Self {
+        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
+        let project = work.join("project-platform");
+        // Addresses of sockets below it are short, and files of guests are not in memory.
+        let lab = PathBuf::from(format!("/var/tmp/imgbuild-{}-platform", std::process::id()));
+        let site = Self {
+            dataroot: lab.with_extension("dataroot"),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            sources: vec![format!("moodle={}", code.display())],
+            store: work.join("store"),
+            project,
+            lab,
+        };
+        site.copy_the_project();
+        succeed(site.imgbuild(&["lock"]).args(&site.roles));
+        site.rebuild();
+        site
+    }
+
+    fn copy_the_project(&self) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let _ = fs::remove_dir_all(&self.project);
+        fs::create_dir_all(&self.project).unwrap();
+        let copy = |from: PathBuf, to: PathBuf| {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            succeed(Command::new("cp").arg("-aT").args([from, to]));
+        };
+        for directory in ["images", "overlays"] {
+            copy(source.join(directory), self.project.join(directory));
+        }
+        // Nothing here takes a quarter of an hour, and one image of the test is never ready.
+        let moodle = self.project.join("images/moodle/image.toml");
+        let definition = fs::read_to_string(&moodle).unwrap();
+        fs::write(&moodle, definition.replace("[swap]", "[swap]\nready_within = 120")).unwrap();
+        let overlay = fs::read_to_string(source.join("tests/lab/overlay.toml")).unwrap() + VALUES;
+        fs::create_dir_all(self.project.join("overlays/lab")).unwrap();
+        fs::write(self.project.join("overlays/lab/overlay.toml"), overlay).unwrap();
+        let proxy = self.project.join("images/proxysql");
+        fs::remove_dir_all(&proxy).unwrap();
+        for part in ["image.toml", "files"] {
+            copy(source.join("tests/data/sql-stand-in").join(part), proxy.join(part));
+        }
+        // The same way of moving an address and of draining as the load balancer has.
+        for part in ["etc/keepalived", "usr/lib/imgbuild", "usr/lib/systemd"] {
+            let files = source.join("images/haproxy/files").join(part);
+            copy(files, proxy.join("files").join(part));
+        }
+    }
+
+    /// `imgbuild VERB` in the copy.
+    fn imgbuild(&self, verb: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+        command.current_dir(&self.project).arg("--store").arg(&self.store).args(verb);
+        command
+    }
+
+    /// `imgbuild lab VERB`.
+    fn command(&self, verb: &str) -> Command {
+        let mut command = self.imgbuild(&["lab", verb, "--site", "lab", "--lab"]);
+        command.arg(&self.lab);
+        command
+    }
+
+    fn rebuild(&self) {
+        let mut build = self.imgbuild(&["build", "--site", "lab", "--format", "lxc"]);
+        build.args(&self.roles);
+        succeed(build.args(self.sources.iter().flat_map(|source| ["--source", source])));
+    }
+
+    /// Changes a line of the site's overlay, and builds what that changes.
+    pub fn change(&self, from: &str, to: &str) {
+        let path = self.project.join("overlays/lab/overlay.toml");
+        let overlay = fs::read_to_string(&path).unwrap();
+        assert!(overlay.contains(from), "{from} is not in the overlay");
+        fs::write(&path, overlay.replacen(from, to, 1)).unwrap();
+        self.rebuild();
+    }
+
+    /// Deploys all roles. How long it took.
+    pub fn up(&self) -> Duration {
+        fs::create_dir_all(&self.dataroot).unwrap();
+        std::os::unix::fs::chown(&self.dataroot, Some(WEB_SERVER), Some(WEB_SERVER)).unwrap();
+        // What the image `files` puts into the volume that it serves.
+        fs::write(self.dataroot.join(".imgbuild-dataroot"), "").unwrap();
+        let start = Instant::now();
+        let mut up = self.command("up");
+        if self.roles.iter().any(|role| role == "moodle") {
+            let bind = format!("moodle:{}:/var/lib/moodledata", self.dataroot.display());
+            up.arg("--bind").arg(bind);
+        }
+        succeed(up.args(&self.roles));
+        start.elapsed()
+    }
+
+    /// Replaces the guests of a role. How long it took.
+    pub fn swap(&self, role: &str) -> Duration {
+        let start = Instant::now();
+        succeed(self.command("swap").args(["--yes", role]));
+        start.elapsed()
+    }
+
+    /// Tries to replace the guests of a role.
+    pub fn try_swap(&self, role: &str) -> Output {
+        self.command("swap").args(["--yes", role]).output().unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&succeed(self.command("status").arg("--json"))).unwrap()
+    }
+
+    /// The images that the nodes of a role run.
+    pub fn images(&self, role: &str) -> Vec<String> {
+        let status = self.status();
+        let nodes = status["nodes"].as_array().unwrap().iter();
+        nodes
+            .filter(|node| node["role"] == role)
+            .map(|node| node["guest"]["image"].to_string())
+            .collect()
+    }
+
+    /// The first process of the lab's host.
+    pub fn host(&self) -> u32 {
+        self.status()["host"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a host")
+    }
+
+    /// A secret that all nodes share.
+    pub fn secret(&self, name: &str) -> String {
+        let secret = fs::read_to_string(self.lab.join("secrets").join(name)).unwrap();
+        secret.trim_end().to_owned()
+    }
+
+    /// Runs a shell command in the guest of a node.
+    pub fn attempt(&self, node: &str, script: &str) -> Output {
+        let mut command = self.command("exec");
+        command.args([node, "--", "/bin/sh", "-c", script]).output().unwrap()
+    }
+
+    /// Runs a shell command that must succeed. What it prints.
+    pub fn run(&self, node: &str, script: &str) -> String {
+        let mut command = self.command("exec");
+        succeed(command.args([node, "--", "/bin/sh", "-c", script])).trim_end().to_owned()
+    }
+
+    /// What a statement says on one node of the database, with all that the cluster has acknowledged before.
+    pub fn sql(&self, node: &str, statement: &str) -> String {
+        let script = format!(
+            "mariadb --batch --skip-column-names --execute='SET SESSION wsrep_sync_wait = 1; {statement}'"
+        );
+        self.run(node, &script)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.command("down").output();
+        let _ = fs::remove_dir_all(&self.dataroot);
+    }
+}
