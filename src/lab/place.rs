@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::lease::Leases;
 use super::settings::Settings;
 use super::{Error, LabSite};
-use crate::boot::HeldHost;
+use crate::boot::{HeldHost, PrivateHost};
 use crate::definition::SiteName;
 use crate::digest::Digest;
 use crate::swap::GuestId;
@@ -25,6 +26,7 @@ const PATH_LIMIT: usize = 60;
 #[derive(Clone, Debug)]
 pub struct Place {
     root: PathBuf,
+    site: SiteName,
 }
 
 impl Place {
@@ -48,7 +50,7 @@ impl Place {
         if !plain || upwards || root.as_os_str().len() > PATH_LIMIT || root.parent().is_none() {
             return Err(Error::StrangePath(root));
         }
-        Ok(Self { root })
+        Ok(Self { root, site: site.clone() })
     }
 
     /// Its directory.
@@ -84,11 +86,31 @@ impl Place {
         self.root.join("lab.json")
     }
 
-    /// Its host.
-    pub fn host(&self) -> HeldHost {
+    /// Its host, whether or not it runs.
+    pub(super) fn host(&self) -> HeldHost {
         // Its name alone is not unique, and its path cannot be a name.
         let digest = Digest::of(self.root.as_os_str().as_encoded_bytes());
         HeldHost::new(self.root.join("host"), format!("imgbuild-lab-{}", digest.short()))
+    }
+
+    /// Its host.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoLab`], [`Error::HostDown`].
+    pub fn running_host(&self, executable: &Path) -> Result<PrivateHost, Error> {
+        if !self.exists() {
+            return Err(self.no_lab());
+        }
+        self.host().running(executable)?.ok_or_else(|| self.host_down())
+    }
+
+    pub(super) fn no_lab(&self) -> Error {
+        Error::NoLab { directory: self.root.clone(), site: self.site.clone() }
+    }
+
+    pub(super) fn host_down(&self) -> Error {
+        Error::HostDown { directory: self.root.clone(), site: self.site.clone() }
     }
 
     /// Whether a lab is there.
@@ -169,7 +191,10 @@ impl Place {
     /// [`Error::NoLab`], and what could not be removed.
     pub fn remove(&self, executable: &Path) -> Result<(), Error> {
         if !self.exists() {
-            return Err(Error::NoLab(self.root.clone()));
+            return Err(self.no_lab());
+        }
+        if let (Some(lease), _) = Leases::new(self.clone()).read().map_err(Error::Guest)? {
+            return Err(Error::Operated(Box::new(lease)));
         }
         self.host().end(executable)?;
         // The settings last: as long as they are there this is a lab, which can be removed.

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-use miette::{Result, miette};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde_json::json;
 
 use super::{LabArguments, Opened, PlaceArguments, executable};
@@ -25,8 +25,11 @@ pub(super) struct ShellArguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecArguments {
     /// The node
-    #[arg(value_name = "NODE")]
-    node: String,
+    #[arg(value_name = "NODE", required_unless_present = "host")]
+    node: Option<String>,
+    /// Run it on the lab's host instead, which reaches all guests, with the files of this machine
+    #[arg(long, conflicts_with = "node")]
+    host: bool,
     #[command(flatten)]
     place: PlaceArguments,
     /// The program, and what it is given
@@ -66,7 +69,17 @@ pub(super) fn shell(arguments: &ShellArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn execute(arguments: &ExecArguments) -> Result<ExitCode> {
-    Ok(code(container(&arguments.place, &arguments.node)?.run(&arguments.command)?))
+    let Some(node) = &arguments.node else { return execute_on_host(arguments) };
+    Ok(code(container(&arguments.place, node)?.run(&arguments.command)?))
+}
+
+fn execute_on_host(arguments: &ExecArguments) -> Result<ExitCode> {
+    let Some((program, rest)) = arguments.command.split_first() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let host = arguments.place.place()?.running_host(&executable()?)?;
+    let status = host.command(program).args(rest).status().into_diagnostic();
+    Ok(code(status.wrap_err("cannot enter the lab's host")?))
 }
 
 /// The exit code of a command in a guest is that of imgbuild.

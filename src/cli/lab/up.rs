@@ -7,7 +7,7 @@ use miette::{Result, miette};
 use serde_json::json;
 
 use super::{LabArguments, Opened, executable, lab_site};
-use crate::cli::context::Context;
+use crate::cli::context::{Context, Given};
 use crate::cli::site::{Teller, concerns};
 use crate::lab::{self, Bind, Error, Local, Settings};
 use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// Give guests of a node or role a directory of this machine; may be repeated
     #[arg(long = "bind", value_name = "NODE-OR-ROLE:DIRECTORY:PATH")]
     binds: Vec<Bind>,
+    /// The templates were built with this file or directory for a source; the lab remembers it
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    sources: Vec<Given>,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -88,7 +91,10 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
         let site = project.settled_site(name.as_str())?;
         settings.roles.extend(lab::roles(&site, &arguments.roles)?);
     }
-    let site = lab_site(context, &project, name, &settings.roles, &arguments.lab.artifacts)?;
+    for source in &arguments.sources {
+        settings.sources.extend([source.absolute()?]);
+    }
+    let site = lab_site(context, &project, &settings, &arguments.lab.artifacts)?;
     settings.bind(&arguments.binds, &site)?;
     let wanted = site.wanted()?;
     let executable = executable()?;

@@ -1,38 +1,34 @@
 //! The engine's [`Platform`] on this machine.
 
-use std::collections::BTreeSet;
+mod look;
+mod make;
+#[cfg(test)]
+mod tests;
+mod wait;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::groups::{Groups, State};
-use super::guest::{Directory, failed, move_directory};
-use super::lease::Leases;
-use super::place::{make_directory, sync_directory};
-use super::secrets::LabSecrets;
-use super::site::host;
-use super::{Error, LabSite, Place, Settings};
-use crate::boot::container::{self, Lxc, MountPoint};
-use crate::boot::{PrivateHost, Secrets};
+use crate::boot::PrivateHost;
+use crate::boot::container::{Lxc, MountPoint};
 use crate::debian::date::Moment;
-use crate::definition::{GuestKind, Hostname, VolumeName};
-use crate::digest::Digest;
+use crate::definition::{Hostname, VolumeName};
+use crate::lab::groups::{Groups, State};
+use crate::lab::guest::{Directory, failed, move_directory};
+use crate::lab::lease::Leases;
+use crate::lab::secrets::LabSecrets;
+use crate::lab::{Error, LabSite, Place, Settings};
 use crate::swap::health::ask_all;
-use crate::swap::proxmox::SECRETS;
 use crate::swap::{
-    CallError, Guest, GuestId, Halted, Health, Lease, NewGuest, Node, Platform, Reading, Record,
-    Revision, Status, Strangeness, Stranger, Survey, Watch,
+    CallError, GuestId, Halted, Health, Lease, NewGuest, Node, Platform, Record, Revision, Survey,
+    Watch,
 };
-
-/// How often what is waited for is looked at.
-const POLL: Duration = Duration::from_millis(50);
-
-/// How often somebody is told that waiting goes on.
-const TICK: Duration = Duration::from_secs(1);
+use wait::{Patient, refused, wait_until, waiting};
 
 /// How long a killed guest may take to die.
 const DYING: Duration = Duration::from_secs(30);
@@ -89,9 +85,10 @@ impl Local {
 
     /// The container of a guest.
     fn container(&self, name: impl Into<String>) -> Result<Lxc, CallError> {
-        let host = self.host.clone().ok_or_else(|| {
-            CallError::Failed(Error::HostDown(self.place.root().to_owned()).to_string())
-        })?;
+        let host = self
+            .host
+            .clone()
+            .ok_or_else(|| CallError::Failed(self.place.host_down().to_string()))?;
         Ok(Lxc::new(host, self.place.guests(), name))
     }
 
@@ -110,46 +107,6 @@ impl Local {
             State::Between => "is being started or put away",
         };
         Err(CallError::Conflict(format!("guest {id} {text}")))
-    }
-
-    fn look_at(&self, guest: &Directory) -> Result<Looked, CallError> {
-        let stranger = |why| {
-            Looked::Foreign(Stranger {
-                id: guest.id,
-                name: None,
-                host: Some(host()),
-                busy: None,
-                why,
-            })
-        };
-        // First: what changes while it is looked at is then no longer what was seen.
-        let revision = guest.revision();
-        let (Ok(revision), Ok(text)) = (revision, guest.description()) else {
-            return Ok(stranger(Strangeness::NoRecord));
-        };
-        let record = match Record::read(&text) {
-            Reading::None => return Ok(stranger(Strangeness::NoRecord)),
-            Reading::Unreadable(error, _) => return Ok(stranger(Strangeness::Unreadable(error))),
-            Reading::Record(record) if record.site != self.settings.site => {
-                return Ok(stranger(Strangeness::OtherSite(record.site)));
-            }
-            Reading::Record(record) => *record,
-        };
-        let state = self.groups.state(guest.id);
-        Ok(Looked::Ours(Box::new(Guest {
-            id: guest.id,
-            host: host(),
-            kind: GuestKind::Container,
-            status: if state == State::Stopped { Status::Stopped } else { Status::Running },
-            revision,
-            record,
-            volumes: guest.table(),
-            other_disks: Vec::new(),
-            lock: None,
-            busy: (state == State::Between).then(|| "lxc".to_owned()),
-            managed: false,
-            protected: false,
-        })))
     }
 
     /// Starts the guests that start with their host, as Proxmox VE does when a host has started.
@@ -182,44 +139,6 @@ impl Local {
         Ok(mounts)
     }
 
-    /// Makes a guest's directory where nobody looks.
-    fn make(
-        &self,
-        guest: &NewGuest,
-        made: &Directory,
-        watch: &mut dyn Watch,
-    ) -> Result<(), CallError> {
-        let record = &guest.record;
-        let (identity, plan) = self.site.identity(&record.node).ok_or_else(|| {
-            CallError::Failed(format!("nothing is known about the node {}", record.node))
-        })?;
-        let secrets = match guest.fresh.keys().any(|name| name.as_str() == SECRETS) {
-            true => self.secrets.of(plan, &identity),
-            false => Ok(Secrets::default()),
-        };
-        let secrets = secrets.map_err(|error| CallError::Failed(error.to_string()))?;
-        make_directory(&made.path, 0o711).map_err(|error| refused(&error))?;
-        let name = made.path.file_name().unwrap_or_default().to_string_lossy();
-        let container = self.container(name)?;
-        let template = self.place.artifacts().join(&guest.artifact);
-        waiting(watch, move || container.unpack(&template))?;
-        made.fill(&identity, record)?;
-        for name in guest.fresh.keys() {
-            let path = match name.as_str() {
-                SECRETS => Some(container::SECRETS.to_owned()),
-                _ => self.site.volume_path(&record.role, name),
-            };
-            let path = path.ok_or_else(|| {
-                CallError::Failed(format!(
-                    "nobody says where {} has the volume {name}",
-                    record.role
-                ))
-            })?;
-            made.make_volume(name, &path, &secrets)?;
-        }
-        Ok(())
-    }
-
     /// A directory for something that is not a guest yet, or no longer.
     fn aside(&self, prefix: &str, id: GuestId) -> Directory {
         let name = format!("{prefix}{id}-{}", std::process::id());
@@ -235,8 +154,7 @@ impl Local {
 pub fn running(place: &Place, executable: &Path, node: &str) -> Result<Option<Lxc>, Error> {
     place.read_settings()?;
     let held = place.host();
-    let down = || Error::HostDown(place.root().to_owned());
-    let host = held.running(executable)?.ok_or_else(down)?;
+    let host = place.running_host(executable)?;
     let groups = Groups(held.containers()?);
     for guest in Directory::all(place).map_err(Error::Guest)? {
         let record = guest.record().map_err(Error::Guest)?;
@@ -247,79 +165,6 @@ pub fn running(place: &Place, executable: &Path, node: &str) -> Result<Option<Lx
         }
     }
     Ok(None)
-}
-
-enum Looked {
-    Ours(Box<Guest>),
-    Foreign(Stranger),
-}
-
-/// What a failure means for the engine. The help belongs to the message.
-fn refused(error: &dyn miette::Diagnostic) -> CallError {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    if let Some(help) = error.help() {
-        text = format!("{text}\n  {help}");
-    }
-    CallError::Failed(text)
-}
-
-/// Somebody who waits as long as it takes.
-struct Patient;
-
-impl Watch for Patient {
-    fn tick(&mut self, _: &str) -> std::ops::ControlFlow<()> {
-        std::ops::ControlFlow::Continue(())
-    }
-}
-
-/// Does `work` while `watch` is told that it goes on. Abandoned work is gone on with until this process ends.
-fn waiting(
-    watch: &mut dyn Watch,
-    work: impl FnOnce() -> Result<(), crate::boot::Error> + Send + 'static,
-) -> Result<(), CallError> {
-    let worker = std::thread::spawn(work);
-    let mut told = Instant::now();
-    while !worker.is_finished() {
-        std::thread::sleep(POLL);
-        if told.elapsed() >= TICK {
-            told = Instant::now();
-            if watch.tick("").is_break() {
-                return Err(CallError::Abandoned);
-            }
-        }
-    }
-    match worker.join() {
-        Ok(done) => done.map_err(|error| refused(&error)),
-        Err(_) => Err(CallError::Failed("it went wrong in a way nobody has thought of".to_owned())),
-    }
-}
-
-/// Waits until `is_so`; false if it is not within `patience`.
-fn wait_until(
-    watch: &mut dyn Watch,
-    patience: Duration,
-    is_so: impl Fn() -> bool,
-) -> Result<bool, CallError> {
-    let start = Instant::now();
-    let mut told = start;
-    while !is_so() {
-        if start.elapsed() >= patience {
-            return Ok(false);
-        }
-        std::thread::sleep(POLL);
-        if told.elapsed() >= TICK {
-            told = Instant::now();
-            if watch.tick("").is_break() {
-                return Err(CallError::Abandoned);
-            }
-        }
-    }
-    Ok(true)
 }
 
 impl Platform for Local {
@@ -339,18 +184,7 @@ impl Platform for Local {
     }
 
     fn survey(&self) -> Result<Survey, CallError> {
-        let (mut guests, mut strangers) = (Vec::new(), Vec::new());
-        for guest in Directory::all(&self.place)? {
-            match self.look_at(&guest)? {
-                Looked::Ours(guest) => guests.push(*guest),
-                Looked::Foreign(stranger) => strangers.push(stranger),
-            }
-        }
-        let path = self.place.artifacts();
-        let entries = fs::read_dir(&path).map_err(|error| failed("read", &path, error))?;
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let artifacts: BTreeSet<_> = names.map(|name| (host(), name)).collect();
-        Ok(Survey { now: self.server_time()?, quorate: true, guests, strangers, artifacts })
+        self.look()
     }
 
     fn server_time(&self) -> Result<Moment, CallError> {
@@ -364,52 +198,11 @@ impl Platform for Local {
         artifact: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), CallError> {
-        let target = self.place.artifacts().join(artifact);
-        if target.exists() {
-            return Ok(());
-        }
-        let found = self.site.artifact(artifact).ok_or_else(|| {
-            CallError::Failed(format!("the file {artifact} is not among the artifacts given"))
-        })?;
-        let (source, expected) = (found.path.clone(), found.manifest.artifact.sha256);
-        // Later builds may remove or replace what lies there.
-        let temporary = target.with_file_name(format!(".{}", std::process::id()));
-        let copy = temporary.clone();
-        waiting(watch, move || {
-            let failed = |error| crate::boot::Error::Io {
-                action: "copy",
-                path: source.clone(),
-                source: error,
-            };
-            let _ = fs::remove_file(&copy);
-            fs::hard_link(&source, &copy)
-                .or_else(|_| fs::copy(&source, &copy).map(drop))
-                .map_err(failed)?;
-            let digest = File::open(&copy).and_then(Digest::of_reader).map_err(failed)?;
-            match digest == expected {
-                true => Ok(()),
-                false => Err(failed(io::Error::other("it is not what its manifest says"))),
-            }
-        })?;
-        fs::rename(&temporary, &target)
-            .and_then(|()| sync_directory(&self.place.artifacts()))
-            .map_err(|error| failed("make", &target, error))
+        self.bring(artifact, watch)
     }
 
     fn create(&self, guest: &NewGuest, watch: &mut dyn Watch) -> Result<(), CallError> {
-        let target = Directory::new(&self.place, guest.id);
-        let taken = || CallError::Conflict(format!("there is a guest {} already", guest.id));
-        if target.path.exists() {
-            return Err(taken());
-        }
-        let made = self.aside(MAKING, guest.id);
-        let _ = fs::remove_dir_all(&made.path);
-        self.make(guest, &made, watch)?;
-        let _lock = self.lock()?;
-        move_directory(&made.path, &target.path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => taken(),
-            _ => failed("make", &target.path, error),
-        })
+        self.make(guest, watch)
     }
 
     fn write_record(
@@ -437,12 +230,13 @@ impl Platform for Local {
         self.require(guest, State::Stopped)?;
         let identity = directory.identity()?;
         let mounts = self.mounts(&directory)?;
+        let names = self.site.names();
         waiting(watch, move || {
             let mounts: Vec<MountPoint<'_>> = mounts
                 .iter()
                 .map(|(source, target)| MountPoint { source, target, read_only: false })
                 .collect();
-            container.configure(&identity, &mounts)?;
+            container.configure(&identity, &mounts, &names)?;
             container.start()
         })
     }
