@@ -118,17 +118,26 @@ impl Place {
         self.settings().exists()
     }
 
+    /// Fails if something else than a lab is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`].
+    pub fn check_free(&self) -> Result<(), Error> {
+        let occupied = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
+        match occupied && !self.exists() {
+            true => Err(Error::Occupied(self.root.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the directory, if there is none.
     ///
     /// # Errors
     ///
     /// When something else is there, or guests could not reach it.
     pub(super) fn make(&self) -> Result<(), Error> {
-        if !self.exists()
-            && fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some())
-        {
-            return Err(Error::Occupied(self.root.clone()));
-        }
+        self.check_free()?;
         let above = self.root.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(above).map_err(Error::io("make", above))?;
         make_directory(&self.root, PASSABLE)?;
@@ -208,7 +217,13 @@ impl Place {
                 if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(Error::io("remove", &path))?;
         }
-        fs::remove_dir_all(&self.root).map_err(Error::io("remove", &self.root))
+        fs::remove_dir_all(&self.root).map_err(Error::io("remove", &self.root))?;
+        if self.root.starts_with(LABS) {
+            // Refused while another lab is there.
+            let _ = fs::remove_dir(LABS);
+            let _ = fs::remove_dir(Path::new(LABS).parent().unwrap_or(Path::new(LABS)));
+        }
+        Ok(())
     }
 }
 

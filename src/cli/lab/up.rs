@@ -76,6 +76,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
 /// The lab, made if need be, with its host.
 fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
     let place = arguments.lab.place.place()?;
+    place.check_free()?;
     let name = &arguments.lab.place.site;
     let mut settings = match place.exists() {
         true => place.read_settings()?,
