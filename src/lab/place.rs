@@ -169,7 +169,9 @@ impl Place {
             settings.write(self)?;
         }
         let host = self.host();
-        if host.running(executable)?.is_some() {
+        if let Some(host) = host.running(executable)? {
+            // The site may have got another network.
+            host.give_addresses(&site.gateways())?;
             return Ok(false);
         }
         host.start(executable, &site.gateways())?;

@@ -58,7 +58,32 @@ pub(super) fn set_up(
         let text = format!("{BEGIN}\nsearch {SEARCH_DOMAIN}\nnameserver {gateway}\n{END}\n");
         tree.write("etc/resolv.conf", &text)?;
     }
+    // From Ubuntu 17.10 on Proxmox VE configures networkd (`PVE::LXC::Setup::Ubuntu`).
+    if tree.read("etc/lsb-release")?.is_some_and(|text| text.contains("DISTRIB_ID=Ubuntu")) {
+        return set_up_networkd(&tree, identity);
+    }
     tree.write("etc/network/interfaces", &interfaces(identity))
+}
+
+fn set_up_networkd(tree: &Tree, identity: &Identity) -> io::Result<()> {
+    tree.remove("etc/systemd/system-preset/00-pve.preset")?;
+    let wants = "etc/systemd/system/multi-user.target.wants";
+    tree.make_directory(wants)?;
+    let unit = "systemd-networkd.service";
+    tree.link(&format!("/lib/systemd/system/{unit}"), &format!("{wants}/{unit}"))?;
+    tree.make_directory("etc/systemd/network")?;
+    tree.write("etc/systemd/network/eth0.network", &network(identity))
+}
+
+/// What systemd.network(5) calls the guest's interface.
+fn network(identity: &Identity) -> String {
+    let gateway = identity.gateway.map(|gateway| format!("Gateway = {gateway}\n"));
+    format!(
+        "[Match]\nName = eth0\n\n[Network]\nDescription = Interface eth0 autoconfigured by PVE\n\
+         Address = {}\n{}DHCP = no\nIPv6AcceptRA = false\n",
+        identity.address,
+        gateway.unwrap_or_default(),
+    )
 }
 
 fn without_root_password(shadow: &str) -> String {
@@ -154,6 +179,21 @@ mod tests {
         iface eth0 inet static
                 address 10.20.40.2/24
                 gateway 10.20.40.1
+        "#);
+    }
+
+    #[test]
+    fn the_network_is_given_as_networkd_reads_it() {
+        insta::assert_snapshot!(network(&identity()), @r#"
+        [Match]
+        Name = eth0
+
+        [Network]
+        Description = Interface eth0 autoconfigured by PVE
+        Address = 10.20.40.2/24
+        Gateway = 10.20.40.1
+        DHCP = no
+        IPv6AcceptRA = false
         "#);
     }
 

@@ -18,6 +18,9 @@ use crate::definition::{Project, SiteName};
 use crate::lab::{self, Error, LabSite, Local, Place};
 use crate::swap::{Settings, Wanted};
 
+/// How often guests are asked what is waited for. Asking costs nothing here.
+const POLL: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -31,9 +34,11 @@ enum Verb {
     /// Show what runs in the lab, and how it is
     Status(LabArguments),
     /// Open a shell in the guest of a node
-    Shell(look::ShellArguments),
+    Shell(look::NodeArguments),
     /// Run a command in the guest of a node
     Exec(look::ExecArguments),
+    /// End the guest of a node at once, as if its power were cut; `up` starts it again
+    Kill(look::NodeArguments),
     /// Show what a swap would do to the lab, step by step
     Plan(change::PlanArguments),
     /// Replace guests by new ones from new images
@@ -74,6 +79,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         Verb::Status(arguments) => look::status(context, arguments),
         Verb::Shell(arguments) => look::shell(arguments),
         Verb::Exec(arguments) => look::execute(arguments),
+        Verb::Kill(arguments) => look::kill(context, arguments),
         Verb::Plan(arguments) => change::plan(context, arguments),
         Verb::Swap(arguments) => change::swap(context, arguments),
         Verb::Rollback(arguments) => change::rollback(context, arguments),
@@ -161,8 +167,7 @@ impl Opened {
     }
 
     fn managed(&self) -> Managed<'_> {
-        // Asking costs nothing here.
-        let settings = Settings { poll: Duration::from_millis(500), ..Settings::default() };
+        let settings = Settings { poll: POLL, ..Settings::default() };
         Managed { wanted: &self.wanted, platform: &self.local, settings }
     }
 }

@@ -114,13 +114,15 @@ impl Local {
     /// # Errors
     ///
     /// What keeps a guest from being started.
-    pub fn start_with_host(&self, tell: impl Fn(&Record)) -> Result<(), CallError> {
+    pub fn start_with_host(&self, tell: impl Fn(GuestId, &Record)) -> Result<(), CallError> {
         for guest in Directory::all(&self.place)? {
             let record = guest.record()?;
+            let settled = || self.groups.state(guest.id) != State::Between;
+            wait_until(&mut Patient, DYING, settled)?;
             if !record.starts_on_boot() || self.groups.state(guest.id) != State::Stopped {
                 continue;
             }
-            tell(&record);
+            tell(guest.id, &record);
             let revision = guest.revision().map_err(|error| failed("read", &guest.path, error))?;
             self.start(guest.id, &revision, &mut Patient)?;
         }
@@ -146,25 +148,60 @@ impl Local {
     }
 }
 
-/// The container of `node` that runs; none if none does. `executable` is imgbuild.
-///
-/// # Errors
-///
-/// [`Error::NoLab`], [`Error::HostDown`], and a guest that cannot be read.
-pub fn running(place: &Place, executable: &Path, node: &str) -> Result<Option<Lxc>, Error> {
-    place.read_settings()?;
-    let held = place.host();
-    let host = place.running_host(executable)?;
-    let groups = Groups(held.containers()?);
-    for guest in Directory::all(place).map_err(Error::Guest)? {
-        let record = guest.record().map_err(Error::Guest)?;
-        if record.node.as_str().eq_ignore_ascii_case(node)
-            && groups.state(guest.id) == State::Running
-        {
-            return Ok(Some(Lxc::new(host, place.guests(), guest.id.to_string())));
+/// A guest that runs.
+pub struct Running {
+    /// Its container.
+    pub container: Lxc,
+    id: GuestId,
+    groups: Groups,
+}
+
+impl Running {
+    /// The guest of `node` in a lab that runs; none if none does. `executable` is imgbuild.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoLab`], [`Error::HostDown`], and a guest that cannot be read.
+    pub fn find(place: &Place, executable: &Path, node: &str) -> Result<Option<Self>, Error> {
+        let host = place.running_host(executable)?;
+        let groups = Groups(place.host().containers()?);
+        for guest in Directory::all(place).map_err(Error::Guest)? {
+            let record = guest.record().map_err(Error::Guest)?;
+            let id = guest.id;
+            if record.node.as_str().eq_ignore_ascii_case(node) && groups.state(id) == State::Running
+            {
+                let container = Lxc::new(host, place.guests(), id.to_string());
+                return Ok(Some(Self { container, id, groups }));
+            }
         }
+        Ok(None)
     }
-    Ok(None)
+
+    /// Ends it as if its power were cut, and waits until nothing of it is left.
+    ///
+    /// # Errors
+    ///
+    /// When it does not die.
+    pub fn kill(&self) -> Result<(), Error> {
+        end(&self.container, self.id, &self.groups, &mut Patient).map_err(Error::Guest)
+    }
+}
+
+/// Ends a guest at once.
+fn end(
+    container: &Lxc,
+    id: GuestId,
+    groups: &Groups,
+    watch: &mut dyn Watch,
+) -> Result<(), CallError> {
+    let asked = container.kill();
+    // One that lxc does not know any more may still run.
+    groups.kill(id);
+    match (wait_until(watch, DYING, || groups.state(id) == State::Stopped)?, asked) {
+        (true, _) => Ok(()),
+        (false, Err(error)) => Err(refused(&error)),
+        (false, Ok(())) => Err(CallError::Failed("its processes do not die".to_owned())),
+    }
 }
 
 impl Platform for Local {
@@ -276,15 +313,7 @@ impl Platform for Local {
             let _lock = self.lock()?;
             Directory::new(&self.place, guest).check(revision)?;
         }
-        // One that lxc does not know any more may still run.
-        let asked = container.kill();
-        self.groups.kill(guest);
-        let stopped = || self.groups.state(guest) == State::Stopped;
-        match (wait_until(watch, DYING, stopped)?, asked) {
-            (true, _) => Ok(()),
-            (false, Err(error)) => Err(refused(&error)),
-            (false, Ok(())) => Err(CallError::Failed("its processes do not die".to_owned())),
-        }
+        end(&container, guest, &self.groups, watch)
     }
 
     fn move_volume(
