@@ -37,11 +37,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let managed = opened.managed();
     let survey = managed.survey()?;
     let standing = differences(&opened.wanted, &survey);
+    let named = &arguments.roles;
     let undone =
         |standing| matches!(standing, Standing::Missing | Standing::Unfinished | Standing::Stopped);
     let nodes: Vec<_> = standing
         .iter()
         .filter(|one| undone(one.standing))
+        .filter(|one| named.is_empty() || named.iter().any(|role| *role == one.role.name.as_str()))
         .map(|one| one.node.name.clone())
         .collect();
     let outdated: Vec<&str> = standing
@@ -88,8 +90,9 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
         return Err(Error::OtherSite { directory, is }.into());
     }
     let project = context.project()?;
+    let before = settings.roles.clone();
     // Without names: those that are in the lab, and all in a new one.
-    if !arguments.roles.is_empty() || settings.roles.is_empty() {
+    if !arguments.roles.is_empty() || before.is_empty() {
         let site = project.settled_site(name.as_str())?;
         settings.roles.extend(lab::roles(&site, &arguments.roles)?);
     }
@@ -100,10 +103,8 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
     settings.bind(&arguments.binds, &site)?;
     let wanted = site.wanted()?;
     let executable = executable()?;
-    if !place.exists() {
-        // Before anything is made.
-        site.require_artifacts(|_| true)?;
-    }
+    // Before anything is made, or remembered.
+    site.require_artifacts(|role| !before.contains(role))?;
     if place.set_up(&settings, &site, &executable)? {
         context.say(format!("started the lab's host for {name}"));
     }
