@@ -248,6 +248,7 @@ fn wait_for_console(machine: &Machine, text: &str) -> String {
 }
 
 #[test]
+#[ignore = "takes a minute where the processor is emulated; a state volume that may not be used stops as much"]
 fn a_missing_state_volume_stops_the_service_and_not_the_boot() {
     let Some(disks) = disks() else { return };
     let disk = images::artifact(disks, "galera", Format::Qcow2);

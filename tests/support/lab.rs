@@ -40,13 +40,18 @@ fn on_path(tool: &str) -> bool {
 /// # Panics
 ///
 /// After five minutes, with `what` was waited for.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    wait_up_to(PATIENCE, what, probe)
+}
+
+/// As [`wait_for`], for what takes longer.
+pub fn wait_up_to<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "gave up waiting for {what}");
+        assert!(start.elapsed() < patience, "gave up waiting for {what}");
         thread::sleep(Duration::from_millis(200));
     }
 }
