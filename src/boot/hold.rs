@@ -136,11 +136,11 @@ impl HeldHost {
     ///
     /// [`Error::Left`].
     pub fn end(&self, executable: &Path) -> Result<(), Error> {
-        if let Some(host) = self.running(executable)? {
-            if let Some(pid) = i32::try_from(host.pid()).ok().and_then(Pid::from_raw) {
-                // Refused only if it has just ended.
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        if let Some(host) = self.running(executable)?
+            && let Some(pid) = i32::try_from(host.pid()).ok().and_then(Pid::from_raw)
+        {
+            // Refused only if it has just ended.
+            let _ = kill_process(pid, Signal::KILL);
         }
         let start = Instant::now();
         while self.is_held()? {

@@ -18,6 +18,7 @@ use rustix::mount::{
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
 use rustix::thread::{UnshareFlags, move_into_link_name_space};
 
+use super::Error;
 use super::container::{GUEST_IDS, GUEST_ROOT};
 use super::stage::{again, complain, say};
 use crate::sandbox::{die_with_parent, unshare};
@@ -66,6 +67,24 @@ impl PrivateHost {
         let mut command = again(&self.executable, "enter");
         command.arg(self.pid.to_string()).arg(program);
         command
+    }
+
+    /// Puts `addresses`, with their prefixes, on its bridge, as far as they are not there.
+    ///
+    /// # Errors
+    ///
+    /// What ip(8) finds fault with.
+    pub fn give_addresses(&self, addresses: &[String]) -> Result<(), Error> {
+        for address in addresses {
+            let mut ip = self.command("ip");
+            ip.args(["address", "replace", address, "dev", BRIDGE]);
+            let output = ip.output().map_err(Error::io("execute", &self.executable))?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                return Err(Error::step(format!("give {address} to the private host"), said));
+            }
+        }
+        Ok(())
     }
 
     /// Imgbuild itself.

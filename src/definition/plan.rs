@@ -1,9 +1,10 @@
 //! What one role is at one site, with every value settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{Accounts, accounts};
 use super::debian::Debian;
+use super::endpoint::holds;
 use super::error::{Error, Problem, Result};
 use super::image::{Check, Health, Image, Packages, Run, Secret, without_debian};
 use super::name::{ImageName, ParameterName, UnitName, Version};
@@ -11,7 +12,7 @@ use super::overlay::{Node, Overlay};
 use super::parameter::Parameter;
 use super::project::{Project, known};
 use super::site::{OpenEndpoint, Site, open};
-use super::stack::{Setting, declaration};
+use super::stack::{Setting, Settings, declaration};
 use super::state::State;
 use super::swap::{Cluster, Swap};
 use super::upstream::Upstream;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub cluster: Option<Cluster>,
     /// The endpoints of the stack, by name, and who may connect to them.
     pub endpoints: Vec<OpenEndpoint>,
+    /// The other roles that it connects to.
+    pub needs: BTreeSet<ImageName>,
 }
 
 /// What a role is as a virtual machine's disk.
@@ -75,6 +78,14 @@ pub struct Layer {
     pub runs: Vec<Run>,
     /// The units it masks.
     pub masks: Vec<UnitName>,
+}
+
+/// The roles besides `image` that `stack` connects to with `values`.
+fn needs(image: &Image, stack: &[&Image], values: &Settings) -> BTreeSet<ImageName> {
+    let connections = stack.iter().flat_map(|image| &image.connections);
+    let made = connections.filter(|connection| holds(connection.when.as_ref(), values));
+    let roles = made.map(|connection| connection.to.0.clone());
+    roles.filter(|role| *role != image.name).collect()
 }
 
 impl Plan {
@@ -153,6 +164,7 @@ impl Project {
                 .map(|(image, accounts)| layer(image, accounts))
                 .collect(),
             endpoints: open(self, stack, &values, site.as_ref())?,
+            needs: needs(image, stack, &values),
             site,
             values,
             secrets: stack.iter().flat_map(|image| image.secrets.clone()).collect(),

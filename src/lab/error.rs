@@ -15,13 +15,25 @@ pub enum Error {
     #[diagnostic(help("run this as root"))]
     NotRoot,
     /// There is no lab.
-    #[error("there is no lab in {}", .0.display())]
-    #[diagnostic(help("make it: `imgbuild lab up --site SITE`, or say with `--lab` where it is"))]
-    NoLab(PathBuf),
+    #[error("there is no lab in {}", directory.display())]
+    #[diagnostic(help(
+        "make it: `imgbuild lab up --site {site}`, or say with `--lab` where it is"
+    ))]
+    NoLab {
+        /// Where it would be.
+        directory: PathBuf,
+        /// Whose it would be.
+        site: SiteName,
+    },
     /// The lab is there, but its host is not.
-    #[error("the host of the lab in {} does not run", .0.display())]
-    #[diagnostic(help("`imgbuild lab up` starts it, and the guests that ran on it"))]
-    HostDown(PathBuf),
+    #[error("the host of the lab in {} does not run", directory.display())]
+    #[diagnostic(help("`imgbuild lab up --site {site}` starts it, and the guests that ran on it"))]
+    HostDown {
+        /// Where the lab is.
+        directory: PathBuf,
+        /// Whose it is.
+        site: SiteName,
+    },
     /// A lab of another site.
     #[error("the lab in {} is one of the site {is}", directory.display())]
     #[diagnostic(help("say with `--lab` where this one shall be"))]
@@ -50,7 +62,9 @@ pub enum Error {
     },
     /// What is written down about the lab cannot be read.
     #[error("{} is damaged: {why}", path.display())]
-    #[diagnostic(help("`imgbuild lab down` removes the lab; `imgbuild lab up` makes it anew"))]
+    #[diagnostic(help(
+        "use the imgbuild that wrote it; or remove the lab with `imgbuild lab down`, and make it anew"
+    ))]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -26,7 +26,7 @@ mod secrets;
 mod settings;
 mod site;
 
-pub use driver::{Local, running};
+pub use driver::{Local, Running};
 pub use error::Error;
 pub use place::Place;
 pub use settings::{Bind, Settings};

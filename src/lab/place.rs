@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::lease::Leases;
 use super::settings::Settings;
 use super::{Error, LabSite};
-use crate::boot::HeldHost;
+use crate::boot::{HeldHost, PrivateHost};
 use crate::definition::SiteName;
 use crate::digest::Digest;
 use crate::swap::GuestId;
@@ -25,6 +26,7 @@ const PATH_LIMIT: usize = 60;
 #[derive(Clone, Debug)]
 pub struct Place {
     root: PathBuf,
+    site: SiteName,
 }
 
 impl Place {
@@ -48,7 +50,7 @@ impl Place {
         if !plain || upwards || root.as_os_str().len() > PATH_LIMIT || root.parent().is_none() {
             return Err(Error::StrangePath(root));
         }
-        Ok(Self { root })
+        Ok(Self { root, site: site.clone() })
     }
 
     /// Its directory.
@@ -84,16 +86,49 @@ impl Place {
         self.root.join("lab.json")
     }
 
-    /// Its host.
-    pub fn host(&self) -> HeldHost {
+    /// Its host, whether or not it runs.
+    pub(super) fn host(&self) -> HeldHost {
         // Its name alone is not unique, and its path cannot be a name.
         let digest = Digest::of(self.root.as_os_str().as_encoded_bytes());
         HeldHost::new(self.root.join("host"), format!("imgbuild-lab-{}", digest.short()))
     }
 
+    /// Its host.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoLab`], [`Error::HostDown`].
+    pub fn running_host(&self, executable: &Path) -> Result<PrivateHost, Error> {
+        if !self.exists() {
+            return Err(self.no_lab());
+        }
+        self.host().running(executable)?.ok_or_else(|| self.host_down())
+    }
+
+    pub(super) fn no_lab(&self) -> Error {
+        Error::NoLab { directory: self.root.clone(), site: self.site.clone() }
+    }
+
+    pub(super) fn host_down(&self) -> Error {
+        Error::HostDown { directory: self.root.clone(), site: self.site.clone() }
+    }
+
     /// Whether a lab is there.
     pub fn exists(&self) -> bool {
         self.settings().exists()
+    }
+
+    /// Fails if something else than a lab is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`].
+    pub fn check_free(&self) -> Result<(), Error> {
+        let occupied = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
+        match occupied && !self.exists() {
+            true => Err(Error::Occupied(self.root.clone())),
+            false => Ok(()),
+        }
     }
 
     /// Makes the directory, if there is none.
@@ -102,11 +137,7 @@ impl Place {
     ///
     /// When something else is there, or guests could not reach it.
     pub(super) fn make(&self) -> Result<(), Error> {
-        if !self.exists()
-            && fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some())
-        {
-            return Err(Error::Occupied(self.root.clone()));
-        }
+        self.check_free()?;
         let above = self.root.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(above).map_err(Error::io("make", above))?;
         make_directory(&self.root, PASSABLE)?;
@@ -138,7 +169,9 @@ impl Place {
             settings.write(self)?;
         }
         let host = self.host();
-        if host.running(executable)?.is_some() {
+        if let Some(host) = host.running(executable)? {
+            // The site may have got another network.
+            host.give_addresses(&site.gateways())?;
             return Ok(false);
         }
         host.start(executable, &site.gateways())?;
@@ -169,7 +202,10 @@ impl Place {
     /// [`Error::NoLab`], and what could not be removed.
     pub fn remove(&self, executable: &Path) -> Result<(), Error> {
         if !self.exists() {
-            return Err(Error::NoLab(self.root.clone()));
+            return Err(self.no_lab());
+        }
+        if let (Some(lease), _) = Leases::new(self.clone()).read().map_err(Error::Guest)? {
+            return Err(Error::Operated(Box::new(lease)));
         }
         self.host().end(executable)?;
         // The settings last: as long as they are there this is a lab, which can be removed.
@@ -183,7 +219,13 @@ impl Place {
                 if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(Error::io("remove", &path))?;
         }
-        fs::remove_dir_all(&self.root).map_err(Error::io("remove", &self.root))
+        fs::remove_dir_all(&self.root).map_err(Error::io("remove", &self.root))?;
+        if self.root.starts_with(LABS) {
+            // Refused while another lab is there.
+            let _ = fs::remove_dir(LABS);
+            let _ = fs::remove_dir(Path::new(LABS).parent().unwrap_or(Path::new(LABS)));
+        }
+        Ok(())
     }
 }
 

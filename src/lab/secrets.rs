@@ -14,6 +14,7 @@ use crate::definition::{Hostname, Plan, Secret};
 
 /// Those of a node are made with its first guest and go from guest to guest; those of all lie in a directory of
 /// the lab.
+#[derive(Default)]
 pub(super) struct LabSecrets {
     shared: BTreeMap<String, String>,
 }

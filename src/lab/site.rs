@@ -26,11 +26,11 @@ pub struct LabSite {
     /// The site.
     pub site: Site,
     /// Its roles that are in the lab.
-    plans: BTreeMap<ImageName, Plan>,
+    pub(super) plans: BTreeMap<ImageName, Plan>,
     /// The template of each role, where there is one that is up to date.
-    chosen: BTreeMap<ImageName, Artifact>,
+    pub(super) chosen: BTreeMap<ImageName, Artifact>,
     /// Where templates were looked for.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
 }
 
 /// The roles that have nodes at a site; of `names`, if there are any.
@@ -162,6 +162,12 @@ impl LabSite {
         let found = self.nodes().find(|it| it.name == *node)?;
         let plan = self.plans.get(&found.image)?;
         Some((Identity::of(plan, Some(node.as_str())).ok()?, plan))
+    }
+
+    /// What name servers would say: a lab has none.
+    pub(super) fn names(&self) -> Vec<(IpAddr, String)> {
+        let names = self.site.names.iter();
+        names.map(|public| (public.address, public.name.to_string())).collect()
     }
 
     /// Where a node says how it is.

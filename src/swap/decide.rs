@@ -72,8 +72,11 @@ fn deploy(
         return proposal(sight, view, &Aim::Deploy);
     }
     let undeployed = todo.iter().filter(|view| view.current().is_none());
+    // Those first that the others need to become ready.
     let first = undeployed.min_by_key(|view| {
-        (Reverse(view.role.order), &view.role.name, view.node.number, &view.node.name)
+        let role = view.role;
+        let depth = sight.wanted.depth(role);
+        (depth, Reverse(role.order), &role.name, view.node.number, &view.node.name)
     });
     if let Some(view) = first {
         return proposal(sight, view, &Aim::Deploy);

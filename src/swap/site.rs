@@ -159,6 +159,7 @@ pub(crate) fn role(
         patience: seconds(swap.map_or(0, |swap| swap.patience)) + SHUTDOWN,
         ready_within: seconds(swap.map_or(Swap::READY_WITHIN, |swap| swap.ready_within)),
         arbitrator: arbitrator.map(|(image, _)| image.clone()),
+        needs: plan.needs.clone(),
     }
 }
 

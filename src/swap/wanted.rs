@@ -29,6 +29,8 @@ pub struct Role {
     pub ready_within: Duration,
     /// The role whose nodes vote together with those of this one: `[cluster] arbitrator`.
     pub arbitrator: Option<ImageName>,
+    /// The roles that it connects to: they are deployed before it, if the site has them.
+    pub needs: BTreeSet<ImageName>,
 }
 
 /// A node of the site.
@@ -171,6 +173,27 @@ impl Wanted {
                 return roles;
             }
         }
+    }
+}
+
+impl Wanted {
+    /// How many roles have to be deployed before `role`, one after the other, since each needs the one before.
+    pub(super) fn depth(&self, role: &Role) -> usize {
+        self.depth_below(role, &mut Vec::new())
+    }
+
+    /// Of roles that need each other, none is before the other.
+    fn depth_below<'a>(&'a self, role: &'a Role, above: &mut Vec<&'a ImageName>) -> usize {
+        above.push(&role.name);
+        let needed = role.needs.iter().filter_map(|name| self.roles.get(name));
+        let depths: Vec<usize> = needed
+            .filter(|needed| !above.contains(&&needed.name))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|needed| 1 + self.depth_below(needed, above))
+            .collect();
+        above.pop();
+        depths.into_iter().max().unwrap_or(0)
     }
 }
 

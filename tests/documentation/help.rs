@@ -12,8 +12,20 @@ pub struct Help {
 }
 
 impl Help {
+    /// That of a verb with verbs of its own has what any of those has.
     pub fn of(verb: Option<&str>) -> Self {
-        let text = stdout(&verb.into_iter().chain(["--help"]).collect::<Vec<_>>());
+        let Some(verb) = verb else { return Self::said(&["--help"]) };
+        let mut help = Self::said(&[verb, "--help"]);
+        for below in help.verbs.clone().iter().filter(|below| *below != "help") {
+            let below = Self::said(&[verb, below, "--help"]);
+            help.arguments.extend(below.arguments);
+            help.options.extend(below.options);
+        }
+        help
+    }
+
+    fn said(arguments: &[&str]) -> Self {
+        let text = stdout(arguments);
         let mut help =
             Self { verbs: BTreeSet::new(), arguments: BTreeSet::new(), options: BTreeSet::new() };
         let mut part = "";

@@ -17,20 +17,8 @@ pub fn build(format: &str) -> PathBuf {
 /// it was made. `sources` are values of `--source`. Test programs run one after the other, so they can
 /// share a store. Returns where the artifacts are.
 pub fn build_roles(copy: &str, format: &str, roles: &[&str], sources: &[String]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = copy_of_the_project(copy);
     let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
-    let project = work.join(copy);
-    let _ = fs::remove_dir_all(&project);
-    fs::create_dir_all(&project).unwrap();
-    succeed(
-        Command::new("cp")
-            .arg("-a")
-            .args([source.join("images"), source.join("overlays")])
-            .arg(&project),
-    );
-    fs::create_dir_all(project.join("overlays/lab")).unwrap();
-    fs::copy(source.join("tests/lab/overlay.toml"), project.join("overlays/lab/overlay.toml"))
-        .unwrap();
     let imgbuild = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
         command.current_dir(&project);
@@ -50,6 +38,24 @@ pub fn build_roles(copy: &str, format: &str, roles: &[&str], sources: &[String])
             .arg(work.join("store")),
     );
     out
+}
+
+/// A copy of the project, of the given name, with the site of `tests/lab/overlay.toml`.
+pub fn copy_of_the_project(copy: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot").join(copy);
+    let _ = fs::remove_dir_all(&project);
+    fs::create_dir_all(&project).unwrap();
+    succeed(
+        Command::new("cp")
+            .arg("-a")
+            .args([source.join("images"), source.join("overlays")])
+            .arg(&project),
+    );
+    fs::create_dir_all(project.join("overlays/lab")).unwrap();
+    fs::copy(source.join("tests/lab/overlay.toml"), project.join("overlays/lab/overlay.toml"))
+        .unwrap();
+    project
 }
 
 /// The artifact of a role in `directory`.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -87,14 +88,19 @@ impl Lxc {
         copied.map_err(Error::io("unpack", template))
     }
 
-    /// Makes it the guest `identity`, with `mounts`.
+    /// Makes it the guest `identity`, with `mounts`, where no name server knows `names`.
     ///
     /// # Errors
     ///
     /// When its files cannot be changed, or its configuration cannot be written.
-    pub fn configure(&self, identity: &Identity, mounts: &[MountPoint<'_>]) -> Result<(), Error> {
+    pub fn configure(
+        &self,
+        identity: &Identity,
+        mounts: &[MountPoint<'_>],
+        names: &[(IpAddr, String)],
+    ) -> Result<(), Error> {
         let rootfs = self.rootfs();
-        setup::set_up(&rootfs, identity)
+        setup::set_up(&rootfs, identity, names)
             .map_err(|error| Error::step("set up the container as Proxmox VE does", error))?;
         let text = config(identity.short_name(), &rootfs, &identity.mac(), mounts);
         let path = self.directory().join("config");

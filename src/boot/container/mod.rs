@@ -111,7 +111,7 @@ impl Container {
             .iter()
             .map(|(source, target, read_only)| MountPoint { source, target, read_only: *read_only })
             .collect();
-        self.lxc.configure(&spec.identity, &mounts)
+        self.lxc.configure(&spec.identity, &mounts, &[])
     }
 
     /// Opens a shell in the container, on the terminal of this process, until it is left.

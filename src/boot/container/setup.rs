@@ -1,6 +1,7 @@
 //! What `PVE::LXC::Setup` of pve-container does to a Debian container before it starts.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::tree::Tree;
@@ -21,8 +22,12 @@ const PRESET: &str = "enable container-getty@.service\ndisable getty@.service\n\
 /// The unit of a login prompt on the console of the web interface.
 const GETTY: &str = "lib/systemd/system/container-getty@.service";
 
-/// Makes the root file system below `root` the one of `identity`.
-pub(super) fn set_up(root: &Path, identity: &Identity) -> io::Result<()> {
+/// Makes the root file system below `root` the one of `identity`, where no name server knows `names`.
+pub(super) fn set_up(
+    root: &Path,
+    identity: &Identity,
+    names: &[(IpAddr, String)],
+) -> io::Result<()> {
     let tree = Tree::open(root)?;
     if tree.read("etc/debian_version")?.is_none() {
         return Err(io::Error::other("there is no /etc/debian_version: Proxmox VE refuses that"));
@@ -48,12 +53,37 @@ pub(super) fn set_up(root: &Path, identity: &Identity) -> io::Result<()> {
     }
     tree.write("etc/hostname", &format!("{}\n", identity.short_name()))?;
     let hosts = tree.read("etc/hosts")?.unwrap_or_default();
-    tree.write("etc/hosts", &with_own_line(&hosts, identity))?;
+    tree.write("etc/hosts", &with_own_lines(&hosts, identity, names))?;
     if let Some(gateway) = identity.gateway {
         let text = format!("{BEGIN}\nsearch {SEARCH_DOMAIN}\nnameserver {gateway}\n{END}\n");
         tree.write("etc/resolv.conf", &text)?;
     }
+    // From Ubuntu 17.10 on Proxmox VE configures networkd (`PVE::LXC::Setup::Ubuntu`).
+    if tree.read("etc/lsb-release")?.is_some_and(|text| text.contains("DISTRIB_ID=Ubuntu")) {
+        return set_up_networkd(&tree, identity);
+    }
     tree.write("etc/network/interfaces", &interfaces(identity))
+}
+
+fn set_up_networkd(tree: &Tree, identity: &Identity) -> io::Result<()> {
+    tree.remove("etc/systemd/system-preset/00-pve.preset")?;
+    let wants = "etc/systemd/system/multi-user.target.wants";
+    tree.make_directory(wants)?;
+    let unit = "systemd-networkd.service";
+    tree.link(&format!("/lib/systemd/system/{unit}"), &format!("{wants}/{unit}"))?;
+    tree.make_directory("etc/systemd/network")?;
+    tree.write("etc/systemd/network/eth0.network", &network(identity))
+}
+
+/// What systemd.network(5) calls the guest's interface.
+fn network(identity: &Identity) -> String {
+    let gateway = identity.gateway.map(|gateway| format!("Gateway = {gateway}\n"));
+    format!(
+        "[Match]\nName = eth0\n\n[Network]\nDescription = Interface eth0 autoconfigured by PVE\n\
+         Address = {}\n{}DHCP = no\nIPv6AcceptRA = false\n",
+        identity.address,
+        gateway.unwrap_or_default(),
+    )
 }
 
 fn without_root_password(shadow: &str) -> String {
@@ -64,8 +94,9 @@ fn without_root_password(shadow: &str) -> String {
     shadow.lines().map(line).collect()
 }
 
-/// `hosts` with the guest's own address in the part that belongs to Proxmox VE, at the end.
-fn with_own_line(hosts: &str, identity: &Identity) -> String {
+/// `hosts` with the guest's own address in the part that belongs to Proxmox VE, at the end, and with `names`, which
+/// Proxmox VE would leave to name servers.
+fn with_own_lines(hosts: &str, identity: &Identity, names: &[(IpAddr, String)]) -> String {
     let mut text = String::new();
     let mut ours = false;
     for line in hosts.lines() {
@@ -81,7 +112,8 @@ fn with_own_line(hosts: &str, identity: &Identity) -> String {
         true => identity.name.to_string(),
         false => format!("{name}.{SEARCH_DOMAIN}"),
     };
-    format!("{text}{BEGIN}\n{address} {full} {name}\n{END}\n")
+    let names: String = names.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
+    format!("{text}{BEGIN}\n{address} {full} {name}\n{names}{END}\n")
 }
 
 fn interfaces(identity: &Identity) -> String {
@@ -124,15 +156,17 @@ mod tests {
     #[test]
     fn hosts_are_kept_and_the_own_part_is_replaced() {
         let before = format!("127.0.0.1 localhost\n{BEGIN}\n10.0.0.1 old\n{END}\n::1 localhost\n");
-        let after = with_own_line(&before, &identity());
+        let names = [("10.20.40.5".parse().unwrap(), "www.campus.example".to_owned())];
+        let after = with_own_lines(&before, &identity(), &names);
         insta::assert_snapshot!(after, @r#"
         127.0.0.1 localhost
         ::1 localhost
         # --- BEGIN PVE ---
         10.20.40.2 lb1.imgbuild.example lb1
+        10.20.40.5 www.campus.example
         # --- END PVE ---
         "#);
-        assert_eq!(with_own_line(&after, &identity()), after);
+        assert_eq!(with_own_lines(&after, &identity(), &names), after);
     }
 
     #[test]
@@ -145,6 +179,21 @@ mod tests {
         iface eth0 inet static
                 address 10.20.40.2/24
                 gateway 10.20.40.1
+        "#);
+    }
+
+    #[test]
+    fn the_network_is_given_as_networkd_reads_it() {
+        insta::assert_snapshot!(network(&identity()), @r#"
+        [Match]
+        Name = eth0
+
+        [Network]
+        Description = Interface eth0 autoconfigured by PVE
+        Address = 10.20.40.2/24
+        Gateway = 10.20.40.1
+        DHCP = no
+        IPv6AcceptRA = false
         "#);
     }
 

@@ -4,17 +4,16 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-use miette::{Result, miette};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde_json::json;
 
 use super::{LabArguments, Opened, PlaceArguments, executable};
-use crate::boot::container::Lxc;
 use crate::cli::context::Context;
 use crate::cli::status;
-use crate::lab::running;
+use crate::lab::Running;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ShellArguments {
+pub(super) struct NodeArguments {
     /// The node
     #[arg(value_name = "NODE")]
     node: String,
@@ -25,8 +24,11 @@ pub(super) struct ShellArguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecArguments {
     /// The node
-    #[arg(value_name = "NODE")]
-    node: String,
+    #[arg(value_name = "NODE", required_unless_present = "host")]
+    node: Option<String>,
+    /// Run it on the lab's host instead, which reaches all guests, with the files of this machine
+    #[arg(long, conflicts_with = "node")]
+    host: bool,
     #[command(flatten)]
     place: PlaceArguments,
     /// The program, and what it is given
@@ -44,9 +46,9 @@ pub(super) fn status(context: &Context, arguments: &LabArguments) -> Result<Exit
     status::show(context, &opened.managed(), json!({ "lab": place, "host": host }))
 }
 
-/// The container of a node.
-fn container(place: &PlaceArguments, node: &str) -> Result<Lxc> {
-    running(&place.place()?, &executable()?, node)?.ok_or_else(|| {
+/// The guest of a node that runs.
+fn running(place: &PlaceArguments, node: &str) -> Result<Running> {
+    Running::find(&place.place()?, &executable()?, node)?.ok_or_else(|| {
         let site = &place.site;
         miette!(
             help = format!("the nodes that run: `imgbuild lab status --site {site}`"),
@@ -55,18 +57,37 @@ fn container(place: &PlaceArguments, node: &str) -> Result<Lxc> {
     })
 }
 
-pub(super) fn shell(arguments: &ShellArguments) -> Result<ExitCode> {
+pub(super) fn shell(arguments: &NodeArguments) -> Result<ExitCode> {
     if !io::stdin().is_terminal() {
         return Err(miette!(
             help = "a command can be run without one: `imgbuild lab exec NODE -- COMMAND`",
             "there is no terminal for a shell"
         ));
     }
-    Ok(code(container(&arguments.place, &arguments.node)?.shell()?))
+    Ok(code(running(&arguments.place, &arguments.node)?.container.shell()?))
+}
+
+pub(super) fn kill(context: &Context, arguments: &NodeArguments) -> Result<ExitCode> {
+    running(&arguments.place, &arguments.node)?.kill()?;
+    context.say(format!("ended the guest of {}", arguments.node));
+    if context.json() {
+        context.object(&json!({ "killed": arguments.node }))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn execute(arguments: &ExecArguments) -> Result<ExitCode> {
-    Ok(code(container(&arguments.place, &arguments.node)?.run(&arguments.command)?))
+    let Some(node) = &arguments.node else { return execute_on_host(arguments) };
+    Ok(code(running(&arguments.place, node)?.container.run(&arguments.command)?))
+}
+
+fn execute_on_host(arguments: &ExecArguments) -> Result<ExitCode> {
+    let Some((program, rest)) = arguments.command.split_first() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let host = arguments.place.place()?.running_host(&executable()?)?;
+    let status = host.command(program).args(rest).status().into_diagnostic();
+    Ok(code(status.wrap_err("cannot enter the lab's host")?))
 }
 
 /// The exit code of a command in a guest is that of imgbuild.

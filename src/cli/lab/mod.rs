@@ -4,7 +4,6 @@ mod change;
 mod look;
 mod up;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,9 +13,13 @@ use miette::{IntoDiagnostic, Report, Result, WrapErr};
 
 use super::context::Context;
 use super::site::Managed;
-use crate::definition::{ImageName, Project, SiteName};
+use crate::build::Supplies;
+use crate::definition::{Project, SiteName};
 use crate::lab::{self, Error, LabSite, Local, Place};
 use crate::swap::{Settings, Wanted};
+
+/// How often guests are asked what is waited for. Asking costs nothing here.
+const POLL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -31,9 +34,11 @@ enum Verb {
     /// Show what runs in the lab, and how it is
     Status(LabArguments),
     /// Open a shell in the guest of a node
-    Shell(look::ShellArguments),
+    Shell(look::NodeArguments),
     /// Run a command in the guest of a node
     Exec(look::ExecArguments),
+    /// End the guest of a node at once, as if its power were cut; `up` starts it again
+    Kill(look::NodeArguments),
     /// Show what a swap would do to the lab, step by step
     Plan(change::PlanArguments),
     /// Replace guests by new ones from new images
@@ -74,6 +79,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         Verb::Status(arguments) => look::status(context, arguments),
         Verb::Shell(arguments) => look::shell(arguments),
         Verb::Exec(arguments) => look::execute(arguments),
+        Verb::Kill(arguments) => look::kill(context, arguments),
         Verb::Plan(arguments) => change::plan(context, arguments),
         Verb::Swap(arguments) => change::swap(context, arguments),
         Verb::Rollback(arguments) => change::rollback(context, arguments),
@@ -94,21 +100,30 @@ fn executable() -> Result<PathBuf> {
     executable.wrap_err("cannot find imgbuild's own executable")
 }
 
-/// `roles` of a site, with those templates in `directory` that are up to date.
+/// What `settings` say of a site, with those templates in `directory` that are up to date.
 fn lab_site(
     context: &Context,
     project: &Project,
-    site: &SiteName,
-    roles: &BTreeSet<ImageName>,
+    settings: &lab::Settings,
     directory: &Path,
 ) -> Result<LabSite> {
     crate::definition::site::prove(project)?;
     let lock = context.lock(project)?;
-    let site = site.as_str();
-    LabSite::new::<Failure>(project, site, roles, directory, |role, manifest| {
+    let site = settings.site.as_str();
+    let given: Vec<_> = settings.sources.clone().into_iter().collect();
+    let supplies = match given.is_empty() {
+        true => None,
+        false => Some(Supplies::read(project, &context.store()?, &given)?),
+    };
+    LabSite::new::<Failure>(project, site, &settings.roles, directory, |role, manifest| {
         // A role that cannot be locked here has no artifact that is known to be up to date.
         let role = context.locked_role(project, &lock, role.as_str(), Some(site));
-        Ok(role.is_ok_and(|role| crate::build::is_current(&role, manifest)))
+        Ok(role.is_ok_and(|mut role| {
+            if let Some(supplies) = &supplies {
+                supplies.give(&mut role);
+            }
+            crate::build::is_current(&role, manifest)
+        }))
     })
     .map_err(|failure| failure.0)
 }
@@ -138,8 +153,7 @@ impl Opened {
             return Err(Error::OtherSite { directory, is }.into());
         }
         let project = context.project()?;
-        let (site, directory) = (&settings.site, &arguments.artifacts);
-        let site = lab_site(context, &project, site, &settings.roles, directory)?;
+        let site = lab_site(context, &project, &settings, &arguments.artifacts)?;
         let wanted = site.wanted()?;
         let local = Local::open(place, settings, site, &executable()?)?;
         Ok(Self { local, wanted })
@@ -148,15 +162,12 @@ impl Opened {
     /// As [`Opened::new`], for whoever wants to change it.
     fn to_change(context: &Context, arguments: &LabArguments) -> Result<Self> {
         let opened = Self::new(context, arguments)?;
-        match opened.local.host() {
-            Some(_) => Ok(opened),
-            None => Err(Error::HostDown(arguments.place.place()?.root().to_owned()).into()),
-        }
+        opened.local.place().running_host(&executable()?)?;
+        Ok(opened)
     }
 
     fn managed(&self) -> Managed<'_> {
-        // Asking costs nothing here.
-        let settings = Settings { poll: Duration::from_millis(500), ..Settings::default() };
+        let settings = Settings { poll: POLL, ..Settings::default() };
         Managed { wanted: &self.wanted, platform: &self.local, settings }
     }
 }

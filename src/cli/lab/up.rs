@@ -1,13 +1,14 @@
 //! `imgbuild lab up`
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use miette::{Result, miette};
 use serde_json::json;
 
-use super::{LabArguments, Opened, executable, lab_site};
-use crate::cli::context::Context;
+use super::{LabArguments, Opened, POLL, executable, lab_site};
+use crate::cli::context::{Context, Given};
 use crate::cli::site::{Teller, concerns};
 use crate::lab::{self, Bind, Error, Local, Settings};
 use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
@@ -22,22 +23,27 @@ pub(super) struct Arguments {
     /// Give guests of a node or role a directory of this machine; may be repeated
     #[arg(long = "bind", value_name = "NODE-OR-ROLE:DIRECTORY:PATH")]
     binds: Vec<Bind>,
+    /// The templates were built with this file or directory for a source; the lab remembers it
+    #[arg(long = "source", value_name = "NAME=PATH")]
+    sources: Vec<Given>,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let opened = open(context, arguments)?;
-    let told = opened.local.start_with_host(|record| {
-        context.say(format!("{}: start what ran before the host ended", record.node));
+    let started = opened.local.start_with_host(|guest, record| {
+        context.say(format!("{}: start guest {guest}, which has the node", record.node));
     });
-    told.map_err(|error| miette!("cannot start what ran before the host ended: {error}"))?;
+    started.map_err(|error| miette!("cannot start the guests that have nodes: {error}"))?;
     let managed = opened.managed();
     let survey = managed.survey()?;
     let standing = differences(&opened.wanted, &survey);
+    let named = &arguments.roles;
     let undone =
         |standing| matches!(standing, Standing::Missing | Standing::Unfinished | Standing::Stopped);
     let nodes: Vec<_> = standing
         .iter()
         .filter(|one| undone(one.standing))
+        .filter(|one| named.is_empty() || named.iter().any(|role| *role == one.role.name.as_str()))
         .map(|one| one.node.name.clone())
         .collect();
     let outdated: Vec<&str> = standing
@@ -73,6 +79,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
 /// The lab, made if need be, with its host.
 fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
     let place = arguments.lab.place.place()?;
+    place.check_free()?;
     let name = &arguments.lab.place.site;
     let mut settings = match place.exists() {
         true => place.read_settings()?,
@@ -83,19 +90,21 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
         return Err(Error::OtherSite { directory, is }.into());
     }
     let project = context.project()?;
+    let before = settings.roles.clone();
     // Without names: those that are in the lab, and all in a new one.
-    if !arguments.roles.is_empty() || settings.roles.is_empty() {
+    if !arguments.roles.is_empty() || before.is_empty() {
         let site = project.settled_site(name.as_str())?;
         settings.roles.extend(lab::roles(&site, &arguments.roles)?);
     }
-    let site = lab_site(context, &project, name, &settings.roles, &arguments.lab.artifacts)?;
+    for source in &arguments.sources {
+        settings.sources.extend([source.absolute()?]);
+    }
+    let site = lab_site(context, &project, &settings, &arguments.lab.artifacts)?;
     settings.bind(&arguments.binds, &site)?;
     let wanted = site.wanted()?;
     let executable = executable()?;
-    if !place.exists() {
-        // Before anything is made.
-        site.require_artifacts(|_| true)?;
-    }
+    // Before anything is made, or remembered.
+    site.require_artifacts(|role| !before.contains(role))?;
     if place.set_up(&settings, &site, &executable)? {
         context.say(format!("started the lab's host for {name}"));
     }
@@ -105,41 +114,46 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
 
 /// Waits until every node that has a guest is ready, as long as its role may take for that.
 fn wait_for_all(context: &Context, opened: &Opened) -> Result<()> {
-    let managed = opened.managed();
     let patience = opened.wanted.roles().map(|role| role.ready_within).max().unwrap_or_default();
     let start = Instant::now();
-    let mut said = String::new();
+    let mut said = Vec::new();
     loop {
-        let survey = managed.survey()?;
-        let health = managed.health();
-        let standing = differences(&opened.wanted, &survey);
-        let unready: Vec<String> = standing
-            .iter()
-            .filter(|one| one.current.is_some())
-            .filter_map(|one| match health.0.get(&one.node.name) {
-                Some(Health::Ready { .. }) => None,
-                Some(Health::NotReady(says) | Health::Silent(says)) => {
-                    Some(format!("{} ({says})", one.node.name))
-                }
-                None => Some(one.node.name.to_string()),
-            })
-            .collect();
+        let unready = unready(opened)?;
         if unready.is_empty() {
             return Ok(());
         }
-        let text = format!("  waiting, up to {} s: {}", patience.as_secs(), unready.join(", "));
+        let seconds = patience.as_secs();
         if start.elapsed() > patience {
+            let lines = unready.iter().map(|(node, says)| format!("\n  {node}: {says}"));
             return Err(miette!(
-                help = "look around: `imgbuild lab shell NODE`",
-                "not ready after {} s: {}",
-                patience.as_secs(),
-                unready.join(", ")
+                help = "look around with `imgbuild lab shell NODE`",
+                "not ready after {seconds} s:{}",
+                lines.collect::<String>()
             ));
         }
-        if text != said {
-            context.say(&text);
-            said = text;
+        // What they say changes all the time; who says it does not.
+        let names: Vec<String> = unready.into_keys().collect();
+        if names != said {
+            context.say(format!("  waiting, up to {seconds} s: not ready: {}", names.join(", ")));
+            said = names;
         }
-        std::thread::sleep(managed.settings.poll);
+        std::thread::sleep(POLL);
     }
+}
+
+/// The nodes that have a guest and are not ready, and what they say.
+fn unready(opened: &Opened) -> Result<BTreeMap<String, String>> {
+    let managed = opened.managed();
+    let survey = managed.survey()?;
+    let mut health = managed.health().0;
+    let standing = differences(&opened.wanted, &survey);
+    let nodes = standing.iter().filter(|one| one.current.is_some());
+    let unready = nodes.filter_map(|one| {
+        let name = &one.node.name;
+        match health.remove(name)? {
+            Health::Ready { .. } => None,
+            Health::NotReady(says) | Health::Silent(says) => Some((name.to_string(), says)),
+        }
+    });
+    Ok(unready.collect())
 }

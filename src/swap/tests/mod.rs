@@ -9,7 +9,7 @@ mod property;
 mod record;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::model::{Counted, Fault, Session, World};
@@ -46,6 +46,7 @@ fn campus(version: u64) -> Wanted {
         patience: Duration::from_secs(60),
         ready_within: Duration::from_secs(90),
         arbitrator: None,
+        needs: BTreeSet::new(),
     };
     let node = |node: &str, role: &str, number| Node {
         name: name(node),

@@ -54,6 +54,7 @@ fn site(shape: &Shape, version: u64) -> Wanted {
             patience: Duration::from_secs(60),
             ready_within: Duration::from_secs(90),
             arbitrator: role.arbitrator.map(|other| self::name(&format!("role{other}"))),
+            needs: BTreeSet::new(),
         }
     };
     let roles: Vec<_> = shape.roles.iter().enumerate().map(role).collect();
