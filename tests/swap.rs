@@ -7,6 +7,8 @@ mod preflight;
 mod pve;
 #[path = "swap/secrets.rs"]
 mod secrets;
+#[path = "swap/sources.rs"]
+mod sources;
 mod support;
 
 use std::collections::BTreeSet;

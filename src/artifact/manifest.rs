@@ -185,6 +185,9 @@ pub struct Source {
     /// image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// Whether it was given by hand as a directory, and is not what the lock pins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub directory: bool,
     /// The commit whose tree it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,

@@ -130,6 +130,7 @@ fn sources<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Source> {
                     .map(|into| into.to_string().into())
                     .unwrap_or_default(),
                 sha256: source.digest().filter(|_| commit.is_none() && oci.is_none()),
+                directory: !pinned && source.is_directory(),
                 commit,
                 oci,
                 published: source.upstream.published.clone().filter(|_| pinned),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::layers::{command_inputs, packages_inputs};
 use super::{
     Change, LAYER, LayerKind, LayerRecord, LockedDisk, LockedImage, LockedPlan, LockedRole, Past,
-    files, sources,
+    Supplied, files, sources,
 };
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
@@ -47,7 +47,13 @@ pub fn pending(store: &Store, role: &LockedRole, past: &[Past]) -> Vec<Pending> 
 
 /// Whether an artifact is what the definitions say now: every layer of `role` has the key that a build
 /// would give it today, and there are no others.
-pub fn is_current(role: &LockedRole, manifest: &Manifest) -> bool {
+///
+/// What was given for a source by hand, in place of what is still pinned, counts as what would be given again.
+pub fn is_current(mut role: LockedRole, manifest: &Manifest) -> bool {
+    give_again(&mut role, manifest);
+    if role.unpinned() != manifest.unpinned {
+        return false;
+    }
     let boot = manifest.disk.iter().flat_map(|disk| &disk.boot);
     let layers: BTreeMap<Digest, Digest> =
         manifest.layers.iter().chain(boot).map(|layer| (layer.key, layer.digest)).collect();
@@ -68,6 +74,30 @@ pub fn is_current(role: &LockedRole, manifest: &Manifest) -> bool {
         return false;
     }
     outlook.pending.iter().all(|layer| layer.reused)
+}
+
+/// Gives for the sources of `role` what was given for them when an artifact with `manifest` was built. Only
+/// what is said to be unpinned there: a pin that has changed since makes another image.
+fn give_again(role: &mut LockedRole, manifest: &Manifest) {
+    if manifest.unpinned.is_empty() {
+        return;
+    }
+    for image in role.images_mut() {
+        let name = image.name.clone();
+        for pinned in image.sources.iter_mut().chain(&mut image.files) {
+            let was = manifest.sources.iter().find(|source| {
+                source.image == name && source.name == pinned.upstream.name.as_str()
+            });
+            let Some((was, digest)) = was.and_then(|was| Some((was, was.sha256?))) else {
+                continue;
+            };
+            let given = Supplied { digest, is_directory: was.directory, size: 0, is_pinned: false };
+            let before = pinned.supplied.replace(given);
+            if !pinned.unpinned().is_some_and(|unpinned| manifest.unpinned.contains(&unpinned)) {
+                pinned.supplied = before;
+            }
+        }
+    }
 }
 
 /// What lies below a layer that is looked at.

@@ -27,15 +27,6 @@ pub(super) struct Given {
     path: PathBuf,
 }
 
-impl Given {
-    /// The name of the source, and the absolute path of what is given for it.
-    pub(super) fn absolute(&self) -> Result<(String, PathBuf)> {
-        let path = std::path::absolute(&self.path).into_diagnostic();
-        let path = path.wrap_err_with(|| format!("cannot find {}", self.path.display()))?;
-        Ok((self.name.clone(), path))
-    }
-}
-
 impl std::str::FromStr for Given {
     type Err = &'static str;
 

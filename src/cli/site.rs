@@ -16,7 +16,7 @@ use super::context::Context;
 use crate::definition::{Hostname, ImageName, Trust};
 use crate::proxmox::{self, Client, Token};
 use crate::swap::proxmox::{Proxmox, SECRETS};
-use crate::swap::site::Deployment;
+use crate::swap::site::{Artifact, Deployment};
 use crate::swap::{
     Event, Gate, Goal, Guest, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform,
     Scope, Settings, Step, Stop, Survey, SystemClock, Wanted,
@@ -72,6 +72,15 @@ pub(super) struct Managed<'a> {
     pub(super) settings: Settings,
 }
 
+/// Says which artifacts were built from something that the lock does not pin.
+pub(super) fn say_unpinned<'a>(context: &Context, artifacts: impl Iterator<Item = &'a Artifact>) {
+    for manifest in artifacts.map(|artifact| &artifact.manifest) {
+        for source in &manifest.unpinned {
+            context.say(format!("{}: unpinned: {source}", manifest.role));
+        }
+    }
+}
+
 impl Opened {
     pub(super) fn new(context: &Context, arguments: &SiteArguments) -> Result<Self> {
         let project = context.project()?;
@@ -82,8 +91,9 @@ impl Opened {
             Deployment::new::<Report>(&project, site, &arguments.artifacts, |role, manifest| {
                 // A role that cannot be locked here has no artifact that is known to be up to date.
                 let role = context.locked_role(&project, &lock, role.as_str(), Some(site));
-                Ok(role.is_ok_and(|role| crate::build::is_current(&role, manifest)))
+                Ok(role.is_ok_and(|role| crate::build::is_current(role, manifest)))
             })?;
+        say_unpinned(context, deployment.artifacts());
         let wanted = deployment.wanted()?;
         let hosting = &deployment.hosting;
         let trust = match &hosting.trust {

@@ -1,6 +1,6 @@
 //! What was decided about a lab: its site, its roles, and the directories that guests share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -24,8 +24,6 @@ pub struct Settings {
     pub roles: BTreeSet<ImageName>,
     /// Directories of the machine that guests have.
     pub binds: Vec<Bind>,
-    /// Sources of images that were given by hand when they were built.
-    pub sources: BTreeMap<String, PathBuf>,
 }
 
 /// A directory of the machine that guests have: `NODE-OR-ROLE:DIRECTORY:PATH`.
@@ -83,13 +81,12 @@ struct File {
     site: String,
     roles: Vec<String>,
     binds: Vec<Bind>,
-    sources: BTreeMap<String, PathBuf>,
 }
 
 impl Settings {
     /// A new lab of `site`.
     pub fn new(site: SiteName) -> Self {
-        Self { site, roles: BTreeSet::new(), binds: Vec::new(), sources: BTreeMap::new() }
+        Self { site, roles: BTreeSet::new(), binds: Vec::new() }
     }
 
     /// Adds directories for guests; one for the same guests at the same place is replaced.
@@ -139,7 +136,6 @@ impl Settings {
                 .map_err(|error| damaged(format!("the site `{}` is not {error}", file.site)))?,
             roles: roles.collect::<Result<_, _>>()?,
             binds: file.binds,
-            sources: file.sources,
         })
     }
 
@@ -149,7 +145,6 @@ impl Settings {
             site: self.site.to_string(),
             roles: self.roles.iter().map(ToString::to_string).collect(),
             binds: self.binds.clone(),
-            sources: self.sources.clone(),
         };
         let path = place.settings();
         let text = serde_json::to_string_pretty(&file).map_err(io::Error::from);

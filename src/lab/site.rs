@@ -74,7 +74,8 @@ impl LabSite {
         let mut chosen = BTreeMap::new();
         for role in roles.iter().filter(|role| site.nodes.iter().any(|it| it.image == **role)) {
             let plan = project.plan(role.as_str(), Some(name)).map_err(Error::from)?;
-            if let Some(artifact) = choose(&found, role, Format::LxcTemplate, &is_current)? {
+            let artifact = choose(&found, role, Format::LxcTemplate, &is_current)?;
+            if let Some(artifact) = artifact.map_err(Error::from)? {
                 chosen.insert(role.clone(), artifact.clone());
             }
             plans.insert(role.clone(), plan);
@@ -117,6 +118,11 @@ impl LabSite {
         let gateways =
             nodes.filter_map(|node| Some(format!("{}/{}", node.gateway?, node.address.prefix())));
         gateways.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The templates that are up to date.
+    pub fn artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        self.chosen.values()
     }
 
     /// Roles without a template that is up to date.

@@ -42,6 +42,17 @@ pub enum Error {
         /// The only format that will do, if there is only one.
         format: Option<Format>,
     },
+    /// Two artifacts of a role, built from different things that were given by hand.
+    #[error("two artifacts of {role} are what the definitions say now: {} and {}", files[0].display(), files[1].display())]
+    #[diagnostic(help(
+        "they differ in what `--source` was given; remove the one that shall not run, and its manifest"
+    ))]
+    Ambiguous {
+        /// The role.
+        role: ImageName,
+        /// The two.
+        files: [PathBuf; 2],
+    },
     /// A directory or file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -114,24 +125,30 @@ pub fn artifacts(directory: &Path, site: &SiteName) -> Result<Vec<Artifact>, Err
     Ok(artifacts)
 }
 
-/// The artifact of `role` among those `found` that `is_current`.
+/// The artifact of `role` among those `found` that `is_current`, if there is one.
+///
+/// # Errors
+///
+/// [`Error::Ambiguous`], and what `is_current` fails with.
 pub(crate) fn choose<'a, E>(
     found: &'a [Artifact],
     role: &ImageName,
     format: Format,
     is_current: impl Fn(&ImageName, &Manifest) -> Result<bool, E>,
-) -> Result<Option<&'a Artifact>, E> {
-    let mut chosen = None;
+) -> Result<Result<Option<&'a Artifact>, Error>, E> {
+    let mut chosen: Option<&Artifact> = None;
     for artifact in found {
         let manifest = &artifact.manifest;
-        if manifest.role == role.as_str()
-            && manifest.artifact.format == format
-            && is_current(role, manifest)?
-        {
-            chosen = Some(artifact);
+        let fits = manifest.role == role.as_str() && manifest.artifact.format == format;
+        if !fits || !is_current(role, manifest)? {
+            continue;
+        }
+        if let Some(other) = chosen.replace(artifact) {
+            let files = [other.path.clone(), artifact.path.clone()];
+            return Ok(Err(Error::Ambiguous { role: role.clone(), files }));
         }
     }
-    Ok(chosen)
+    Ok(Ok(chosen))
 }
 
 /// `plan` as the engine needs to know it. A role without an `artifact` wants an image that nobody has, under no
@@ -210,12 +227,17 @@ impl Deployment {
                 continue;
             }
             let plan = project.plan(role.as_str(), Some(name)).map_err(Error::from)?;
-            if let Some(artifact) = choose(&found, role, format(shape.kind), &is_current)? {
+            if let Some(artifact) = choose(&found, role, format(shape.kind), &is_current)?? {
                 chosen.insert(role.clone(), artifact.clone());
             }
             roles.insert(role.clone(), (plan, shape.clone()));
         }
         Ok(Self { site, hosting, roles, chosen, directory: directory.to_owned() })
+    }
+
+    /// The artifacts that are up to date.
+    pub fn artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        self.chosen.values()
     }
 
     /// Roles without an artifact that is up to date.

@@ -12,8 +12,7 @@ use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic, Report, Result, WrapErr};
 
 use super::context::Context;
-use super::site::Managed;
-use crate::build::Supplies;
+use super::site::{Managed, say_unpinned};
 use crate::definition::{Project, SiteName};
 use crate::lab::{self, Error, LabSite, Local, Place};
 use crate::swap::{Settings, Wanted};
@@ -110,20 +109,10 @@ fn lab_site(
     crate::definition::site::prove(project)?;
     let lock = context.lock(project)?;
     let site = settings.site.as_str();
-    let given: Vec<_> = settings.sources.clone().into_iter().collect();
-    let supplies = match given.is_empty() {
-        true => None,
-        false => Some(Supplies::read(project, &context.store()?, &given)?),
-    };
     LabSite::new::<Failure>(project, site, &settings.roles, directory, |role, manifest| {
         // A role that cannot be locked here has no artifact that is known to be up to date.
         let role = context.locked_role(project, &lock, role.as_str(), Some(site));
-        Ok(role.is_ok_and(|mut role| {
-            if let Some(supplies) = &supplies {
-                supplies.give(&mut role);
-            }
-            crate::build::is_current(&role, manifest)
-        }))
+        Ok(role.is_ok_and(|role| crate::build::is_current(role, manifest)))
     })
     .map_err(|failure| failure.0)
 }
@@ -154,6 +143,7 @@ impl Opened {
         }
         let project = context.project()?;
         let site = lab_site(context, &project, &settings, &arguments.artifacts)?;
+        say_unpinned(context, site.artifacts());
         let wanted = site.wanted()?;
         let local = Local::open(place, settings, site, &executable()?)?;
         Ok(Self { local, wanted })

@@ -8,7 +8,7 @@ use miette::{Result, miette};
 use serde_json::json;
 
 use super::{LabArguments, Opened, POLL, executable, lab_site};
-use crate::cli::context::{Context, Given};
+use crate::cli::context::Context;
 use crate::cli::site::{Teller, concerns};
 use crate::lab::{self, Bind, Error, Local, Settings};
 use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
@@ -23,9 +23,6 @@ pub(super) struct Arguments {
     /// Give guests of a node or role a directory of this machine; may be repeated
     #[arg(long = "bind", value_name = "NODE-OR-ROLE:DIRECTORY:PATH")]
     binds: Vec<Bind>,
-    /// The templates were built with this file or directory for a source; the lab remembers it
-    #[arg(long = "source", value_name = "NAME=PATH")]
-    sources: Vec<Given>,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -95,9 +92,6 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
     if !arguments.roles.is_empty() || before.is_empty() {
         let site = project.settled_site(name.as_str())?;
         settings.roles.extend(lab::roles(&site, &arguments.roles)?);
-    }
-    for source in &arguments.sources {
-        settings.sources.extend([source.absolute()?]);
     }
     let site = lab_site(context, &project, &settings, &arguments.lab.artifacts)?;
     settings.bind(&arguments.binds, &site)?;
