@@ -55,5 +55,6 @@ impl Help {
 /// The options that `text` names: `-C`, `--project`.
 pub fn option_names(text: &str) -> impl Iterator<Item = String> {
     let words = text.split([' ', ',', '`', '=']);
-    words.filter(|word| word.len() > 1 && word.starts_with('-')).map(str::to_owned)
+    // `--` alone ends the options.
+    words.filter(|word| word.len() > 1 && word.starts_with('-') && *word != "--").map(str::to_owned)
 }

@@ -115,7 +115,7 @@ fn commands_that_are_shown_have_the_options_they_use() {
             let shown = format!("{}: imgbuild {command}", document.path.display());
             let verb = command.split_whitespace().find(|word| all.verbs.contains(*word));
             let known = verb.map_or(&all.options, |verb| &verbs[&verb.to_owned()].options);
-            let used = command.split([' ', '[', ']']);
+            let used = command.split([' ', '[', ']']).take_while(|word| *word != "--");
             for option in used.filter(|word| word.starts_with('-') && word.len() > 1) {
                 assert!(known.contains(option), "{shown}: there is no {option}");
             }
