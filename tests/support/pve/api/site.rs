@@ -39,7 +39,10 @@ pub fn call(cluster: &mut Cluster, segments: &[&str], parameters: &Parameters) -
             cluster.check("/", &["Sys.Audit"])?;
             ok(status(cluster))
         }
-        ["cluster", "resources"] => ok(resources(cluster)),
+        ["cluster", "resources"] => {
+            cluster.look();
+            ok(resources(cluster))
+        }
         ["cluster", "nextid"] => next_id(cluster, parameters),
         ["cluster", "ha", "resources"] => {
             cluster.check("/", &["Sys.Audit"])?;
