@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ struct Site {
     pve: Arc<Pve>,
     /// Images that are never ready.
     sick: Arc<Mutex<BTreeSet<String>>>,
+    /// The number of the node that says that it leads; 0 for none.
+    leader: Arc<AtomicU8>,
     over: Arc<AtomicBool>,
     _archive: Archive,
 }
@@ -95,8 +97,14 @@ impl Site {
         );
         secrets::write(&project, "secrets/all/app.password", secrets::VALUE);
         project.succeed(&["lock"]);
-        let site =
-            Self { project, pve, sick: Arc::default(), over: Arc::default(), _archive: archive };
+        let site = Self {
+            project,
+            pve,
+            sick: Arc::default(),
+            leader: Arc::default(),
+            over: Arc::default(),
+            _archive: archive,
+        };
         site.answer_for_guests(port);
         site
     }
@@ -106,7 +114,7 @@ impl Site {
         for number in 1..=NODES {
             let listener = TcpListener::bind((format!("127.77.0.{number}"), port)).unwrap();
             let (pve, sick) = (Arc::clone(&self.pve), Arc::clone(&self.sick));
-            let over = Arc::clone(&self.over);
+            let (over, leader) = (Arc::clone(&self.over), Arc::clone(&self.leader));
             std::thread::spawn(move || {
                 for mut connection in listener.incoming().flatten() {
                     if over.load(Ordering::Relaxed) {
@@ -119,6 +127,8 @@ impl Site {
                     let _ = connection.read(&mut request);
                     let answer = if sick.lock().unwrap().contains(&image) {
                         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 6\r\nConnection: close\r\n\r\nunwell"
+                    } else if leader.load(Ordering::Relaxed) == number {
+                        "HTTP/1.1 200 OK\r\nImgbuild-Leads: yes\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
                     } else {
                         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
                     };
@@ -321,6 +331,36 @@ fn cleaned_up(site: &Site) {
     let volumes = site.volumes();
     assert_eq!(volumes.len(), usize::from(NODES));
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+#[test]
+fn a_node_that_says_that_it_leads_is_replaced_last() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    site.build("1");
+    site.succeed(&["swap", "--yes"]);
+    site.build("2");
+    site.leader.store(3, Ordering::Relaxed);
+    let status = site.succeed(&["status"]);
+    assert!(status.lines().any(|line| line.starts_with("app3") && line.ends_with("ready, leads")));
+    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
+    let leads: Vec<_> = status["nodes"].as_array().unwrap().iter().map(|it| &it["leads"]).collect();
+    assert_eq!(leads, [false, false, true]);
+    let plan = site.succeed(&["plan"]);
+    let order: Vec<&str> = plan
+        .lines()
+        .filter(|line| line.contains("give the node to"))
+        .map(|line| line[6..].trim())
+        .collect();
+    let order: Vec<&str> = order.iter().map(|line| &line[..4]).collect();
+    assert_eq!(order, ["app2", "app1", "app3"], "{plan}");
+    let told = site.run(&["swap", "--yes"]).stderr;
+    let order: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("give the node to"))
+        .map(|line| &line[..4])
+        .collect();
+    assert_eq!(order, ["app2", "app1", "app3"], "{told}");
 }
 
 #[test]

@@ -105,7 +105,8 @@ fn days(since: crate::debian::date::Moment, survey: &Survey) -> u64 {
 
 fn health_text(health: &Health) -> String {
     match health {
-        Health::Ready { .. } => "ready".to_owned(),
+        Health::Ready { leads: true } => "ready, leads".to_owned(),
+        Health::Ready { leads: false } => "ready".to_owned(),
         Health::NotReady(says) => format!("NOT READY: {says}"),
         Health::Silent(why) => format!("silent: {why}"),
     }
@@ -128,6 +129,7 @@ fn described(one: &Difference<'_>, health: &Known, survey: &Survey) -> Value {
             "volumes": guest.volumes.keys().map(|name| name.as_str()).collect::<Vec<_>>(),
         })),
         "ready": matches!(health, Some(Health::Ready { .. })),
+        "leads": health == Some(&Health::Ready { leads: true }),
         "health": health.map(health_text),
     })
 }
