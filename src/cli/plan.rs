@@ -95,6 +95,7 @@ fn wanted(one: &Difference<'_>) -> Option<Digest> {
 
 pub(super) fn standing_text(standing: Standing) -> &'static str {
     match standing {
+        Standing::Unknown => "unknown: its host is offline",
         Standing::Missing => "to be deployed",
         Standing::Unfinished => "in the middle of a swap",
         Standing::Stopped => "up to date, but stopped",
@@ -117,6 +118,7 @@ fn described(one: &Difference<'_>) -> Value {
 
 pub(super) fn standing_word(standing: Standing) -> &'static str {
     match standing {
+        Standing::Unknown => "unknown",
         Standing::Missing => "missing",
         Standing::Unfinished => "unfinished",
         Standing::Stopped => "stopped",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::plan::{standing_text, standing_word};
 use super::site::{Opened, SiteArguments};
-use crate::swap::{Difference, Health, Known, Status, Survey, differences, remains};
+use crate::swap::{Difference, Health, Known, Standing, Status, Survey, differences, remains};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         context.data(row(one, &health, &survey))?;
     }
     for one in standing.iter().filter(|one| known(one)) {
-        if !matches!(one.standing, crate::swap::Standing::UpToDate) {
+        if !matches!(one.standing, Standing::UpToDate) {
             context.data(format!(
                 "{}: {} ({} is wanted)",
                 one.node.name,
@@ -80,7 +80,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
 
 fn row(one: &Difference<'_>, health: &Known, survey: &Survey) -> String {
     let Some(guest) = one.current else {
-        return format!("{:<13} {:<9} {:>8} not deployed", one.node.name, one.node.host, "-");
+        let what = match one.standing {
+            Standing::Unknown => "unknown",
+            _ => "not deployed",
+        };
+        return format!("{:<13} {:<9} {:>8} {what}", one.node.name, one.node.host, "-");
     };
     let state = match guest.status {
         Status::Running => "runs",

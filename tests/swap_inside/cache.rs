@@ -1,6 +1,7 @@
 //! The role `cache`: two guests with a state volume each, a secret, and an address that one of them holds.
 
 use super::site::Site;
+use super::support::lab::wait_for;
 
 const PASSWORD: &str = "oothieK4ahzeiPh9";
 
@@ -37,7 +38,7 @@ fn caches_are_deployed_changed_and_taken_back_with_their_sessions() {
 /// Runs a command on the sessions of whichever node may write.
 fn primary(site: &Site) -> &'static str {
     let role = |node: &&str| site.inside(node).run("cat /run/imgbuild/cache/role") == "primary";
-    NODES.into_iter().find(role).expect("a primary")
+    wait_for("a primary", || NODES.into_iter().find(role))
 }
 
 #[track_caller]
@@ -56,9 +57,11 @@ fn write(site: &Site, key: &str) {
 fn read(site: &Site, keys: &[&str]) {
     for node in NODES {
         for key in keys {
-            let value =
-                site.inside(node).run(&format!("/usr/lib/imgbuild/cache-cli sessions GET {key}"));
-            assert_eq!(value, "kept", "{key} on {node}");
+            // Copies follow a moment later.
+            let get = format!("/usr/lib/imgbuild/cache-cli sessions GET {key}");
+            wait_for(&format!("{key} on {node}"), || {
+                (site.inside(node).run(&get) == "kept").then_some(())
+            });
         }
     }
 }

@@ -89,7 +89,12 @@ fn resources(cluster: &Cluster) -> Value {
                 "vmid": vmid, "node": guest.node, "template": 0,
                 "status": if guest.running { "running" } else { "stopped" },
             });
-            let name = guest.config.get("name").or(guest.config.get("hostname"));
+            // Of a node that is not there, only what is in the cluster's file system (`PVE/API2/Cluster.pm`).
+            let there = cluster.nodes.get(&guest.node) == Some(&true);
+            if !there {
+                item["status"] = json!("unknown");
+            }
+            let name = guest.config.get("name").or(guest.config.get("hostname")).filter(|_| there);
             let ha = cluster.ha.get(vmid);
             for (key, value) in [
                 ("name", name),
