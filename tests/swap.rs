@@ -58,6 +58,8 @@ odd = true
 /// A site of three nodes on a fake.
 struct Site {
     project: Project,
+    /// What its guests are.
+    kind: Kind,
     pve: Arc<Pve>,
     /// Images that are never ready.
     sick: Arc<Mutex<BTreeSet<String>>>,
@@ -69,8 +71,22 @@ struct Site {
 
 impl Site {
     fn new(base: &Base, flavour: Flavour) -> Self {
-        let archive = Archive::with_base(base, &[]);
+        Self::of(Kind::Lxc, base, flavour)
+    }
+
+    /// A site whose guests are machines.
+    fn of_machines(base: &Base, flavour: Flavour) -> Self {
+        Self::of(Kind::Qemu, base, flavour)
+    }
+
+    fn of(kind: Kind, base: &Base, flavour: Flavour) -> Self {
+        let machines = kind == Kind::Qemu;
+        let packages = if machines { support::machine::packages().to_vec() } else { Vec::new() };
+        let archive = Archive::with_base(base, &packages);
         let project = Project::on_base(base, &archive, ROLE);
+        if machines {
+            project.add_machine();
+        }
         project.write(
             "images/app/files/usr/share/greeting.hbs",
             "{{greeting}} {{health_http_port}}\n",
@@ -91,16 +107,18 @@ impl Site {
                 "summary = \"A campus\"\n[images.app]\nhealth_http_port = {port}\n\
                  [proxmox]\nurl = \"{}\"\nfingerprint = \"{}\"\npool = \"imgbuild\"\nartifacts = \"local\"\n\
                  storage = \"local-lvm\"\nvmids = [4000, 4099]\n\
-                 [guests.app]\nkind = \"container\"\ncores = 1\nmemory_mib = 512\nbridge = \"vmbr0\"\n\
+                 [guests.app]\nkind = \"{}\"\ncores = 1\nmemory_mib = 512\nbridge = \"vmbr0\"\n\
                  volumes = {{ data = {{ size_gib = 3 }} }}\n{nodes}",
                 pve.url(),
                 pve.fingerprint(),
+                if machines { "machine" } else { "container" },
             ),
         );
         secrets::write(&project, "secrets/all/app.password", secrets::VALUE);
         project.succeed(&["lock"]);
         let site = Self {
             project,
+            kind,
             pve,
             sick: Arc::default(),
             leader: Arc::default(),
@@ -169,9 +187,11 @@ impl Site {
         let line = format!("default = \"hello{greeting}\"");
         let changed = format!("{}{line}{}", &overlay[..before], &overlay[after..]);
         self.project.write("images/app/image.toml", &changed);
-        let built = self.project.succeed(&["build", "app", "--site", "campus", "--format", "lxc"]);
+        let format = if self.kind == Kind::Lxc { "lxc" } else { "qcow2" };
+        let built = self.project.succeed(&["build", "app", "--site", "campus", "--format", format]);
         let name = built.trim().rsplit('/').next().unwrap();
-        name.trim_end_matches(".tar.zst").rsplit('-').next().unwrap().to_owned()
+        let name = name.trim_end_matches(".tar.zst").trim_end_matches(".qcow2");
+        name.rsplit('-').next().unwrap().to_owned()
     }
 
     /// The images that run, by node.
@@ -185,7 +205,8 @@ impl Site {
         let state = cluster.volumes.keys().filter(|volume| {
             cluster.guests.values().any(|guest| {
                 guest.config.values().any(|value| {
-                    value.starts_with(volume.as_str()) && value.contains("mp=/var/lib/app")
+                    let state = ["mp=/var/lib/app", "serial=state-data"];
+                    value.starts_with(volume.as_str()) && state.iter().any(|it| value.contains(it))
                 })
             })
         });
@@ -211,7 +232,8 @@ impl Drop for Site {
 fn image_of_running(pve: &Pve, name: &str) -> Option<String> {
     let cluster = pve.cluster();
     let guest = cluster.guests.values().find(|guest| {
-        guest.running && guest.config.get("hostname").is_some_and(|hostname| hostname == name)
+        let own = guest.config.get("hostname").or(guest.config.get("name"));
+        guest.running && own.is_some_and(|own| own == name)
     })?;
     let description = guest.config.get("description")?;
     let artifact = description
@@ -243,6 +265,54 @@ fn a_site_is_deployed_changed_taken_back_and_cleaned_up() {
     }
 }
 
+/// As containers are; their disks are imported, and their state volumes known by serial numbers.
+#[test]
+fn a_site_of_machines_is_deployed_changed_taken_back_and_cleaned_up() {
+    let Some(base) = base() else { return };
+    for flavour in [Flavour::V8, Flavour::V9] {
+        let site = Site::of_machines(base, flavour);
+        let first = site.build("1");
+        deployed(&site, &first);
+        let creations = site.pve.seen().into_iter().filter(|it| it.path.ends_with("/qemu"));
+        let imported = creations.filter(|creation| {
+            creation.parameters.iter().any(|(key, value)| {
+                key == "scsi0"
+                    && value
+                        .contains(&format!("import-from=local:import/imgbuild-app-1.0.0-{first}"))
+            })
+        });
+        assert_eq!(imported.count(), usize::from(NODES));
+        let macs = cards(&site);
+        let second = site.build("2");
+        let plan = site.succeed(&["plan", "--commands"]);
+        for expected in ["$ qm create", "import-from=", "$ qm disk move", "$ qm start"] {
+            assert!(plan.contains(expected), "{expected}: {plan}");
+        }
+        site.succeed(&["swap", "--yes"]);
+        assert_eq!(site.running(), all(&second));
+        assert_eq!(cards(&site), macs, "a node keeps its hardware address");
+        brought_back(&site, &first);
+        site.succeed(&["swap", "--yes"]);
+        let third = site.build("3");
+        a_sick_image_is_taken_back(&site, &second, &third);
+        cleaned_up(&site);
+        assert_eq!(site.pve.take_invalid(), [""; 0]);
+    }
+}
+
+/// The hardware addresses of the guests that run, by node.
+fn cards(site: &Site) -> Vec<(String, String)> {
+    let cluster = site.pve.cluster();
+    let guests = cluster.guests.values().filter(|guest| guest.running);
+    let card = |guest: &pve::Guest| {
+        let mac = guest.config["net0"].split(',').find(|part| part.contains(":")).unwrap();
+        (guest.config["name"].clone(), mac.to_owned())
+    };
+    let mut cards: Vec<_> = guests.map(card).collect();
+    cards.sort();
+    cards
+}
+
 fn all(image: &str) -> Vec<Option<String>> {
     vec![Some(image.to_owned()); NODES.into()]
 }
@@ -257,10 +327,13 @@ fn deployed(site: &Site, first: &str) {
     assert_eq!(volumes.len(), usize::from(NODES));
     let cluster = site.pve.cluster();
     for guest in cluster.guests.values().filter(|guest| guest.running) {
-        assert_eq!(guest.kind, Kind::Lxc);
+        assert_eq!(guest.kind, site.kind);
         assert_eq!(guest.pool.as_deref(), Some("imgbuild"));
         assert_eq!(guest.config.get("onboot").map(String::as_str), Some("1"));
-        assert!(guest.config["features"].contains("nesting=1"));
+        match site.kind {
+            Kind::Lxc => assert!(guest.config["features"].contains("nesting=1")),
+            Kind::Qemu => assert!(guest.config["scsi0"].contains("iothread=1")),
+        }
         assert!(guest.config["description"].contains("site = \"campus\""));
     }
     drop(cluster);
