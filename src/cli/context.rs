@@ -40,6 +40,32 @@ impl std::str::FromStr for Given {
     }
 }
 
+/// The columns of a terminal that everybody has.
+const COLUMNS: usize = 100;
+
+/// `text` with lines that fit into a terminal, if their words do. What a line goes on with is indented.
+pub(super) fn wrapped(text: &str, indent: usize) -> String {
+    let lines = text.lines().map(|line| {
+        if line.chars().count() <= COLUMNS {
+            return line.to_owned();
+        }
+        let (mut whole, mut width) = (String::new(), 0);
+        for word in line.split_inclusive(' ') {
+            let length = word.trim_end().chars().count();
+            if width + length > COLUMNS && width > indent {
+                whole.truncate(whole.trim_end().len());
+                whole.push('\n');
+                whole.extend(std::iter::repeat_n(' ', indent));
+                width = indent;
+            }
+            whole.push_str(word);
+            width += word.chars().count();
+        }
+        whole
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Options, and what follows from them.
 pub(super) struct Context {
     options: Options,
@@ -188,7 +214,7 @@ impl Context {
     pub(super) fn say(&self, text: impl AsRef<str>) {
         if !self.options.quiet {
             // Nobody reads stderr when it is closed.
-            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", wrapped(text.as_ref(), 4));
         }
     }
 
@@ -251,4 +277,25 @@ pub(super) fn shown(path: &Path) -> String {
 /// Bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        assert_eq!(wrapped("short\nlines", 4), "short\nlines");
+        let words = format!("  {}", "nine chars ".repeat(20).trim_end());
+        let lines = wrapped(&words, 4);
+        assert!(
+            lines.lines().count() > 2 && lines.lines().skip(1).all(|it| it.starts_with("    n"))
+        );
+        assert!(lines.lines().all(|line| line.chars().count() <= COLUMNS && !line.ends_with(' ')));
+        assert_eq!(lines.split_whitespace().count(), 40);
+        // A word that fits nowhere stays whole.
+        let path = "x".repeat(300);
+        assert_eq!(wrapped(&path, 4), path);
+        assert_eq!(wrapped(&format!("a {path} b"), 4).lines().count(), 3);
+    }
 }

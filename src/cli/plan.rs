@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use miette::{Report, Result};
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Context, wrapped};
 use super::site::{Opened, SiteArguments, concerns, gate_text, scope};
 use crate::digest::Digest;
 use crate::swap::{
@@ -56,7 +56,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     show_steps(context, &opened, &planned, arguments.commands)?;
     for (node, names) in opened.missing_secrets(&planned) {
         let names = names.join(", ");
-        context.data(format!("{node} needs secrets: `swap --secrets DIR` with {names}"))?;
+        let text = format!("{node} needs secrets: `swap --secrets DIR` with {names}");
+        context.data(wrapped(&text, 4))?;
     }
     end(context, planned, true)
 }
@@ -147,7 +148,7 @@ pub(super) fn show_steps(
     });
     for (number, step) in (1..).zip(steps) {
         let (node, text) = shown(step);
-        context.data(format!("{number:>4}  {node:<14} {text}"))?;
+        context.data(wrapped(&format!("{number:>4}  {node:<14} {text}"), 21))?;
         if let (true, Planned::Step(step)) = (commands, step) {
             for command in opened.platform.commands(step) {
                 context.data(format!("        $ {command}"))?;

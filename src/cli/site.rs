@@ -140,6 +140,21 @@ impl Opened {
         Ok(())
     }
 
+    /// The nodes of `goal` that were given secrets and do not take them, because they have theirs already.
+    pub(super) fn unused_secrets(&self, goal: &Goal, planned: &Plan) -> Vec<Hostname> {
+        let Goal::Deploy { scope, .. } = goal else { return Vec::new() };
+        let takes = |name: &Hostname| {
+            planned.steps.iter().any(|step| match step {
+                Planned::Step(Step::Create(new)) => makes_secrets(new) && new.record.node == *name,
+                _ => false,
+            })
+        };
+        let nodes = self.wanted.nodes().iter().filter(|node| scope.holds(node));
+        let names = nodes.map(|node| &node.name);
+        let given = names.filter(|name| !self.platform.secrets_of(name).is_empty());
+        given.filter(|name| !takes(name)).cloned().collect()
+    }
+
     pub(super) fn survey(&self) -> Result<Survey> {
         self.platform.survey().map_err(|error| miette!("cannot survey the site: {error}"))
     }
@@ -152,7 +167,13 @@ impl Opened {
     }
 
     /// Goes for `goal`, and says what happens.
-    pub(super) fn run(&self, context: &Context, goal: &Goal, purpose: &str) -> Result<ExitCode> {
+    pub(super) fn run(
+        &self,
+        context: &Context,
+        goal: &Goal,
+        purpose: &str,
+        unused: &[Hostname],
+    ) -> Result<ExitCode> {
         let signals = Arc::new(AtomicU32::new(0));
         listen(Arc::clone(&signals))?;
         let teller = Teller::new(context);
@@ -170,7 +191,7 @@ impl Opened {
             tell: &|event| teller.tell(event),
         };
         let outcome = operator.run(goal, purpose);
-        teller.end(&outcome)
+        teller.end(&outcome, unused)
     }
 }
 
@@ -302,10 +323,13 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn end(self, outcome: &Outcome) -> Result<ExitCode> {
+    fn end(self, outcome: &Outcome, unused: &[Hostname]) -> Result<ExitCode> {
         let (word, told) = told(outcome);
         if self.context.json() {
-            let mut object = json!({ "outcome": word, "steps": self.steps.into_inner() });
+            let unused: Vec<&str> = unused.iter().map(Hostname::as_str).collect();
+            let mut object = json!({
+                "outcome": word, "steps": self.steps.into_inner(), "secrets_not_taken": unused,
+            });
             if let (Value::Object(object), Value::Object(told)) = (&mut object, told) {
                 object.extend(told);
             }

@@ -70,6 +70,15 @@ pub(super) fn confirmed(
         return Err(Report::new(*refusal));
     }
     opened.require_secrets(&planned)?;
+    let unused = opened.unused_secrets(goal, &planned);
+    if !unused.is_empty() {
+        let names: Vec<&str> = unused.iter().map(|name| name.as_str()).collect();
+        context.say(format!(
+            "these nodes have their secrets already and do not take those of `--secrets`: {}\n  to change a secret, \
+             write it inside the guest and restart that (docs/swap.md#secrets)",
+            names.join(", ")
+        ));
+    }
     if !yes && changes(&planned) {
         if context.json() || !io::stdin().is_terminal() {
             return Err(miette!(
@@ -84,7 +93,7 @@ pub(super) fn confirmed(
             return Ok(ExitCode::FAILURE);
         }
     }
-    opened.run(context, goal, purpose)
+    opened.run(context, goal, purpose, &unused)
 }
 
 fn agreed(planned: &Plan) -> Result<bool> {
