@@ -1,6 +1,8 @@
 //! A site as an operator sees it: deployed, changed, taken back, by the command, on a fake Proxmox VE. Guests of
 //! the fake do not run; a server in this process answers for the health of those that the fake says do.
 
+#[path = "swap/bad.rs"]
+mod bad;
 #[path = "swap/hosts.rs"]
 mod hosts;
 #[path = "swap/preflight.rs"]

@@ -7,6 +7,8 @@
 mod cache;
 #[path = "swap_inside/containers.rs"]
 mod containers;
+#[path = "swap_inside/galera.rs"]
+mod galera;
 #[path = "support/pve/mod.rs"]
 mod pve;
 #[path = "swap_inside/site.rs"]

@@ -41,8 +41,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
             .iter()
             .map(|(node, names)| json!({ "node": node.as_str(), "names": names }))
             .collect();
+        let refusal = match &planned.ending {
+            Ending::Refused(refusal) => Some(refusal.to_string()),
+            _ => None,
+        };
         context.object(&json!({
-            "nodes": nodes, "steps": steps, "secrets": secrets, "ending": ending,
+            "nodes": nodes, "steps": steps, "secrets": secrets, "ending": ending, "refusal": refusal,
         }))?;
         return end(context, planned, false);
     }

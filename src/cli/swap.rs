@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, Report, Result, miette};
+use serde_json::json;
 
 use super::context::Context;
 use super::plan::{changes, show_nodes, show_steps};
@@ -67,6 +68,13 @@ pub(super) fn confirmed(
     let survey = opened.survey()?;
     let planned = plan(&opened.wanted, goal, &survey, &opened.health());
     if let Ending::Refused(refusal) = planned.ending {
+        if context.json() {
+            let reason = refusal.to_string();
+            let (steps, unused) = ([(); 0], [(); 0]);
+            context.object(&json!({
+                "outcome": "refused", "reason": reason, "steps": steps, "secrets_not_taken": unused,
+            }))?;
+        }
         return Err(Report::new(*refusal));
     }
     opened.require_secrets(&planned)?;
