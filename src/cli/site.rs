@@ -66,6 +66,7 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn new(context: &Context, arguments: &SiteArguments) -> Result<Self> {
+        context.narrow();
         let project = context.project()?;
         crate::definition::site::prove(&project)?;
         let lock = context.lock(&project)?;

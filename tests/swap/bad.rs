@@ -141,7 +141,10 @@ fn what_proxmox_refuses_on_the_way_is_told_and_leaves_all_as_it_was() {
         ("a later privilege", |it| take(it, "VM.Config.Disk"), &["VM.Config.Disk"]),
     ];
     for (case, make, says) in cases {
-        let (acl, storages) = (site.pve.cluster().acl.clone(), site.pve.cluster().storages.clone());
+        let (acl, storages) = {
+            let cluster = site.pve.cluster();
+            (cluster.acl.clone(), cluster.storages.clone())
+        };
         make(&mut site.pve.cluster());
         let ended = site.run(&["swap", "app3", "--yes"]);
         assert!([1, 4].contains(&ended.code), "{case}: {}", ended.stderr);
