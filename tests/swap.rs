@@ -165,7 +165,11 @@ impl Site {
         if arguments.first() == Some(&"swap") {
             command.args(["--secrets", "secrets"]);
         }
-        Ended::from(command.output().unwrap())
+        let ended = Ended::from(command.output().unwrap());
+        if !arguments.contains(&"--json") {
+            fits_a_terminal(&ended);
+        }
+        ended
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -365,11 +369,17 @@ fn replaced(site: &Site, first: &str, second: &str) {
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
 }
 
-/// What an operator reads, in a terminal of 100 columns.
-fn shown(name: &str, text: &str) {
-    for line in text.lines() {
-        assert!(line.chars().count() <= 100, "too wide for a terminal: {line}");
+/// All that an operator reads fits into 100 columns, but for commands that are copied.
+#[track_caller]
+fn fits_a_terminal(ended: &Ended) {
+    for line in ended.stdout.lines().chain(ended.stderr.lines()) {
+        let command = line.trim_start().starts_with("$ ");
+        assert!(command || line.chars().count() <= 100, "too wide for a terminal: {line}");
     }
+}
+
+/// What an operator reads.
+fn shown(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.add_filter("[0-9a-f]{12}", "000000000000");
     settings.bind(|| insta::assert_snapshot!(name, text));
@@ -381,12 +391,18 @@ fn a_sick_image_is_taken_back(site: &Site, second: &str, third: &str) {
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("unwell"), "{}", ended.stderr);
     assert_eq!(site.running(), all(second));
+    let ended = site.run(&["swap", "--yes", "--json"]);
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &told["outcome"]), (4, &"rolled-back".into()), "{told}");
     let volumes = site.volumes();
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
 }
 
 fn brought_back(site: &Site, first: &str) {
-    site.succeed(&["rollback", "--yes"]);
+    let told: Value =
+        serde_json::from_str(&site.succeed(&["rollback", "--yes", "--json"])).unwrap();
+    assert_eq!(told["outcome"], "done", "{told}");
+    assert!(told["steps"].as_array().unwrap().len() > usize::from(NODES), "{told}");
     assert_eq!(site.running(), all(first));
     let volumes = site.volumes();
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
@@ -401,7 +417,8 @@ fn cleaned_up(site: &Site) {
     let overlay = site.project.read("overlays/campus/overlay.toml");
     let overlay = overlay.replace("vmids = ", "grace_days = 0\nvmids = ");
     site.project.write("overlays/campus/overlay.toml", &overlay);
-    site.succeed(&["prune", "--yes"]);
+    let told: Value = serde_json::from_str(&site.succeed(&["prune", "--yes", "--json"])).unwrap();
+    assert!(!told["steps"].as_array().unwrap().is_empty(), "{told}");
     let cluster = site.pve.cluster();
     assert!(cluster.guests.len() < guests, "{} of {guests} guests are left", cluster.guests.len());
     drop(cluster);

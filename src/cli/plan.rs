@@ -100,7 +100,7 @@ fn wanted(one: &Difference<'_>) -> Option<Digest> {
 
 pub(super) fn standing_text(standing: Standing) -> &'static str {
     match standing {
-        Standing::Unknown => "unknown: its host is offline",
+        Standing::Unknown => "its host is offline",
         Standing::Missing => "to be deployed",
         Standing::Unfinished => "in the middle of a swap",
         Standing::Stopped => "up to date, but stopped",
