@@ -227,6 +227,13 @@ fn the_virtual_address_moves_when_its_holder_dies() {
         assert_eq!(guest.boot(), "running");
     }
     let holds = |guest: &Guest<'_>| guest.run("ip -brief address").contains("10.20.40.5/24");
+    // Who replaces guests asks them over HTTP.
+    let leads = |guest: &Guest<'_>| {
+        let ask = "printf 'GET /ready HTTP/1.0\\r\\n\\r\\n' | /usr/lib/imgbuild/health-http";
+        let answer = guest.run(ask);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        answer.contains("\r\nImgbuild-Leads: yes\r\n")
+    };
     let holder = wait_for("one node to hold the address", || guests.iter().position(holds));
     let wait_for_answer = || {
         wait_for("an answer on the virtual address", || {
@@ -235,8 +242,10 @@ fn the_virtual_address_moves_when_its_holder_dies() {
         });
     };
     wait_for_answer();
+    assert!(leads(&guests[holder]) && !leads(&guests[1 - holder]));
     guests[holder].kill();
     wait_for("the other node to hold the address", || holds(&guests[1 - holder]).then_some(()));
+    assert!(leads(&guests[1 - holder]));
     wait_for_answer();
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use imgbuild::digest::Digest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::images::copy_of_the_project;
+use support::images::Copy;
 use support::lab::{succeed, unavailable, wait_for};
 use support::project::Ended;
 use tempfile::TempDir;
@@ -33,7 +33,7 @@ fn project() -> Option<(MutexGuard<'static, ()>, &'static Path)> {
     }
     let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let project = PROJECT.get_or_init(|| {
-        let project = copy_of_the_project("project-lab");
+        let project = Copy::new("project-lab", &[]).path().to_owned();
         // The others need repositories that may be out of reach.
         succeed(imgbuild(&project, &["lock", "haproxy"]).stdout(Stdio::null()));
         project

@@ -1,6 +1,10 @@
 //! A site as an operator sees it: deployed, changed, taken back, by the command, on a fake Proxmox VE. Guests of
 //! the fake do not run; a server in this process answers for the health of those that the fake says do.
 
+#[path = "swap/bad.rs"]
+mod bad;
+#[path = "swap/hosts.rs"]
+mod hosts;
 #[path = "swap/preflight.rs"]
 mod preflight;
 #[path = "support/pve/mod.rs"]
@@ -15,7 +19,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,17 +62,35 @@ odd = true
 /// A site of three nodes on a fake.
 struct Site {
     project: Project,
+    /// What its guests are.
+    kind: Kind,
     pve: Arc<Pve>,
     /// Images that are never ready.
     sick: Arc<Mutex<BTreeSet<String>>>,
+    /// The number of the node that says that it leads; 0 for none.
+    leader: Arc<AtomicU8>,
     over: Arc<AtomicBool>,
     _archive: Archive,
 }
 
 impl Site {
     fn new(base: &Base, flavour: Flavour) -> Self {
-        let archive = Archive::with_base(base, &[]);
+        Self::of(Kind::Lxc, base, flavour)
+    }
+
+    /// A site whose guests are machines.
+    fn of_machines(base: &Base, flavour: Flavour) -> Self {
+        Self::of(Kind::Qemu, base, flavour)
+    }
+
+    fn of(kind: Kind, base: &Base, flavour: Flavour) -> Self {
+        let machines = kind == Kind::Qemu;
+        let packages = if machines { support::machine::packages().to_vec() } else { Vec::new() };
+        let archive = Archive::with_base(base, &packages);
         let project = Project::on_base(base, &archive, ROLE);
+        if machines {
+            project.add_machine();
+        }
         project.write(
             "images/app/files/usr/share/greeting.hbs",
             "{{greeting}} {{health_http_port}}\n",
@@ -89,16 +111,24 @@ impl Site {
                 "summary = \"A campus\"\n[images.app]\nhealth_http_port = {port}\n\
                  [proxmox]\nurl = \"{}\"\nfingerprint = \"{}\"\npool = \"imgbuild\"\nartifacts = \"local\"\n\
                  storage = \"local-lvm\"\nvmids = [4000, 4099]\n\
-                 [guests.app]\nkind = \"container\"\ncores = 1\nmemory_mib = 512\nbridge = \"vmbr0\"\n\
+                 [guests.app]\nkind = \"{}\"\ncores = 1\nmemory_mib = 512\nbridge = \"vmbr0\"\n\
                  volumes = {{ data = {{ size_gib = 3 }} }}\n{nodes}",
                 pve.url(),
                 pve.fingerprint(),
+                if machines { "machine" } else { "container" },
             ),
         );
         secrets::write(&project, "secrets/all/app.password", secrets::VALUE);
         project.succeed(&["lock"]);
-        let site =
-            Self { project, pve, sick: Arc::default(), over: Arc::default(), _archive: archive };
+        let site = Self {
+            project,
+            kind,
+            pve,
+            sick: Arc::default(),
+            leader: Arc::default(),
+            over: Arc::default(),
+            _archive: archive,
+        };
         site.answer_for_guests(port);
         site
     }
@@ -108,7 +138,7 @@ impl Site {
         for number in 1..=NODES {
             let listener = TcpListener::bind((format!("127.77.0.{number}"), port)).unwrap();
             let (pve, sick) = (Arc::clone(&self.pve), Arc::clone(&self.sick));
-            let over = Arc::clone(&self.over);
+            let (over, leader) = (Arc::clone(&self.over), Arc::clone(&self.leader));
             std::thread::spawn(move || {
                 for mut connection in listener.incoming().flatten() {
                     if over.load(Ordering::Relaxed) {
@@ -121,6 +151,8 @@ impl Site {
                     let _ = connection.read(&mut request);
                     let answer = if sick.lock().unwrap().contains(&image) {
                         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 6\r\nConnection: close\r\n\r\nunwell"
+                    } else if leader.load(Ordering::Relaxed) == number {
+                        "HTTP/1.1 200 OK\r\nImgbuild-Leads: yes\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
                     } else {
                         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
                     };
@@ -135,7 +167,11 @@ impl Site {
         if arguments.first() == Some(&"swap") {
             command.args(["--secrets", "secrets"]);
         }
-        Ended::from(command.output().unwrap())
+        let ended = Ended::from(command.output().unwrap());
+        if !arguments.contains(&"--json") {
+            fits_a_terminal(&ended);
+        }
+        ended
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -159,9 +195,11 @@ impl Site {
         let line = format!("default = \"hello{greeting}\"");
         let changed = format!("{}{line}{}", &overlay[..before], &overlay[after..]);
         self.project.write("images/app/image.toml", &changed);
-        let built = self.project.succeed(&["build", "app", "--site", "campus", "--format", "lxc"]);
+        let format = if self.kind == Kind::Lxc { "lxc" } else { "qcow2" };
+        let built = self.project.succeed(&["build", "app", "--site", "campus", "--format", format]);
         let name = built.trim().rsplit('/').next().unwrap();
-        name.trim_end_matches(".tar.zst").rsplit('-').next().unwrap().to_owned()
+        let name = name.trim_end_matches(".tar.zst").trim_end_matches(".qcow2");
+        name.rsplit('-').next().unwrap().to_owned()
     }
 
     /// The images that run, by node.
@@ -175,7 +213,8 @@ impl Site {
         let state = cluster.volumes.keys().filter(|volume| {
             cluster.guests.values().any(|guest| {
                 guest.config.values().any(|value| {
-                    value.starts_with(volume.as_str()) && value.contains("mp=/var/lib/app")
+                    let state = ["mp=/var/lib/app", "serial=state-data"];
+                    value.starts_with(volume.as_str()) && state.iter().any(|it| value.contains(it))
                 })
             })
         });
@@ -201,7 +240,8 @@ impl Drop for Site {
 fn image_of_running(pve: &Pve, name: &str) -> Option<String> {
     let cluster = pve.cluster();
     let guest = cluster.guests.values().find(|guest| {
-        guest.running && guest.config.get("hostname").is_some_and(|hostname| hostname == name)
+        let own = guest.config.get("hostname").or(guest.config.get("name"));
+        guest.running && own.is_some_and(|own| own == name)
     })?;
     let description = guest.config.get("description")?;
     let artifact = description
@@ -233,6 +273,54 @@ fn a_site_is_deployed_changed_taken_back_and_cleaned_up() {
     }
 }
 
+/// As containers are; their disks are imported, and their state volumes known by serial numbers.
+#[test]
+fn a_site_of_machines_is_deployed_changed_taken_back_and_cleaned_up() {
+    let Some(base) = base() else { return };
+    for flavour in [Flavour::V8, Flavour::V9] {
+        let site = Site::of_machines(base, flavour);
+        let first = site.build("1");
+        deployed(&site, &first);
+        let creations = site.pve.seen().into_iter().filter(|it| it.path.ends_with("/qemu"));
+        let imported = creations.filter(|creation| {
+            creation.parameters.iter().any(|(key, value)| {
+                key == "scsi0"
+                    && value
+                        .contains(&format!("import-from=local:import/imgbuild-app-1.0.0-{first}"))
+            })
+        });
+        assert_eq!(imported.count(), usize::from(NODES));
+        let macs = cards(&site);
+        let second = site.build("2");
+        let plan = site.succeed(&["plan", "--commands"]);
+        for expected in ["$ qm create", "import-from=", "$ qm disk move", "$ qm start"] {
+            assert!(plan.contains(expected), "{expected}: {plan}");
+        }
+        site.succeed(&["swap", "--yes"]);
+        assert_eq!(site.running(), all(&second));
+        assert_eq!(cards(&site), macs, "a node keeps its hardware address");
+        brought_back(&site, &first);
+        site.succeed(&["swap", "--yes"]);
+        let third = site.build("3");
+        a_sick_image_is_taken_back(&site, &second, &third);
+        cleaned_up(&site);
+        assert_eq!(site.pve.take_invalid(), [""; 0]);
+    }
+}
+
+/// The hardware addresses of the guests that run, by node.
+fn cards(site: &Site) -> Vec<(String, String)> {
+    let cluster = site.pve.cluster();
+    let guests = cluster.guests.values().filter(|guest| guest.running);
+    let card = |guest: &pve::Guest| {
+        let mac = guest.config["net0"].split(',').find(|part| part.contains(":")).unwrap();
+        (guest.config["name"].clone(), mac.to_owned())
+    };
+    let mut cards: Vec<_> = guests.map(card).collect();
+    cards.sort();
+    cards
+}
+
 fn all(image: &str) -> Vec<Option<String>> {
     vec![Some(image.to_owned()); NODES.into()]
 }
@@ -247,10 +335,13 @@ fn deployed(site: &Site, first: &str) {
     assert_eq!(volumes.len(), usize::from(NODES));
     let cluster = site.pve.cluster();
     for guest in cluster.guests.values().filter(|guest| guest.running) {
-        assert_eq!(guest.kind, Kind::Lxc);
+        assert_eq!(guest.kind, site.kind);
         assert_eq!(guest.pool.as_deref(), Some("imgbuild"));
         assert_eq!(guest.config.get("onboot").map(String::as_str), Some("1"));
-        assert!(guest.config["features"].contains("nesting=1"));
+        match site.kind {
+            Kind::Lxc => assert!(guest.config["features"].contains("nesting=1")),
+            Kind::Qemu => assert!(guest.config["scsi0"].contains("iothread=1")),
+        }
         assert!(guest.config["description"].contains("site = \"campus\""));
     }
     drop(cluster);
@@ -280,11 +371,17 @@ fn replaced(site: &Site, first: &str, second: &str) {
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
 }
 
-/// What an operator reads, in a terminal of 100 columns.
-fn shown(name: &str, text: &str) {
-    for line in text.lines() {
-        assert!(line.chars().count() <= 100, "too wide for a terminal: {line}");
+/// All that an operator reads fits into 100 columns, but for commands that are copied.
+#[track_caller]
+fn fits_a_terminal(ended: &Ended) {
+    for line in ended.stdout.lines().chain(ended.stderr.lines()) {
+        let command = line.trim_start().starts_with("$ ");
+        assert!(command || line.chars().count() <= 100, "too wide for a terminal: {line}");
     }
+}
+
+/// What an operator reads.
+fn shown(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.add_filter("[0-9a-f]{12}", "000000000000");
     settings.bind(|| insta::assert_snapshot!(name, text));
@@ -296,12 +393,18 @@ fn a_sick_image_is_taken_back(site: &Site, second: &str, third: &str) {
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("unwell"), "{}", ended.stderr);
     assert_eq!(site.running(), all(second));
+    let ended = site.run(&["swap", "--yes", "--json"]);
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &told["outcome"]), (4, &"rolled-back".into()), "{told}");
     let volumes = site.volumes();
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
 }
 
 fn brought_back(site: &Site, first: &str) {
-    site.succeed(&["rollback", "--yes"]);
+    let told: Value =
+        serde_json::from_str(&site.succeed(&["rollback", "--yes", "--json"])).unwrap();
+    assert_eq!(told["outcome"], "done", "{told}");
+    assert!(told["steps"].as_array().unwrap().len() > usize::from(NODES), "{told}");
     assert_eq!(site.running(), all(first));
     let volumes = site.volumes();
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
@@ -316,13 +419,44 @@ fn cleaned_up(site: &Site) {
     let overlay = site.project.read("overlays/campus/overlay.toml");
     let overlay = overlay.replace("vmids = ", "grace_days = 0\nvmids = ");
     site.project.write("overlays/campus/overlay.toml", &overlay);
-    site.succeed(&["prune", "--yes"]);
+    let told: Value = serde_json::from_str(&site.succeed(&["prune", "--yes", "--json"])).unwrap();
+    assert!(!told["steps"].as_array().unwrap().is_empty(), "{told}");
     let cluster = site.pve.cluster();
     assert!(cluster.guests.len() < guests, "{} of {guests} guests are left", cluster.guests.len());
     drop(cluster);
     let volumes = site.volumes();
     assert_eq!(volumes.len(), usize::from(NODES));
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+#[test]
+fn a_node_that_says_that_it_leads_is_replaced_last() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    site.build("1");
+    site.succeed(&["swap", "--yes"]);
+    site.build("2");
+    site.leader.store(3, Ordering::Relaxed);
+    let status = site.succeed(&["status"]);
+    assert!(status.lines().any(|line| line.starts_with("app3") && line.ends_with("ready, leads")));
+    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
+    let leads: Vec<_> = status["nodes"].as_array().unwrap().iter().map(|it| &it["leads"]).collect();
+    assert_eq!(leads, [false, false, true]);
+    let plan = site.succeed(&["plan"]);
+    let order: Vec<&str> = plan
+        .lines()
+        .filter(|line| line.contains("give the node to"))
+        .map(|line| line[6..].trim())
+        .collect();
+    let order: Vec<&str> = order.iter().map(|line| &line[..4]).collect();
+    assert_eq!(order, ["app2", "app1", "app3"], "{plan}");
+    let told = site.run(&["swap", "--yes"]).stderr;
+    let order: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("give the node to"))
+        .map(|line| &line[..4])
+        .collect();
+    assert_eq!(order, ["app2", "app1", "app3"], "{told}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, IntoDiagnostic, Report, Result, WrapErr,
@@ -40,20 +41,69 @@ impl std::str::FromStr for Given {
     }
 }
 
+/// The columns of a terminal that everybody has.
+const COLUMNS: usize = 100;
+
+/// `text` with lines that fit into a terminal, if their words do. What a line goes on with is indented. What
+/// stands between backticks is one word, so that it can be copied.
+pub(super) fn wrapped(text: &str, indent: usize) -> String {
+    let lines = text.lines().map(|line| {
+        if line.chars().count() <= COLUMNS {
+            return line.to_owned();
+        }
+        let (mut whole, mut width) = (String::new(), 0);
+        for word in words(line) {
+            let length = word.trim_end().chars().count();
+            if width + length > COLUMNS && width > indent {
+                whole.truncate(whole.trim_end().len());
+                whole.push('\n');
+                whole.extend(std::iter::repeat_n(' ', indent));
+                width = indent;
+            }
+            whole.push_str(&word);
+            width += word.chars().count();
+        }
+        whole
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The words of a line, each with the blank behind it.
+fn words(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut open = false;
+    for part in line.split_inclusive(' ') {
+        match words.last_mut().filter(|_| open) {
+            Some(word) => word.push_str(part),
+            None => words.push(part.to_owned()),
+        }
+        open ^= part.matches('`').count() % 2 == 1;
+    }
+    // One that is never closed holds nothing together.
+    if open { line.split_inclusive(' ').map(str::to_owned).collect() } else { words }
+}
+
 /// Options, and what follows from them.
 pub(super) struct Context {
     options: Options,
     watcher: Box<dyn Progress>,
+    /// Whether errors are for somebody who watches a terminal, and not for whoever copies paths from them.
+    narrow: AtomicBool,
 }
 
 impl Context {
     pub(super) fn new(options: Options) -> Self {
         let watcher = progress::watcher(options.quiet);
-        Self { options, watcher }
+        Self { options, watcher, narrow: AtomicBool::new(false) }
     }
 
     pub(super) fn progress(&self) -> &dyn Progress {
         self.watcher.as_ref()
+    }
+
+    /// Breaks the lines of errors that show no place in a file, from now on.
+    pub(super) fn narrow(&self) {
+        self.narrow.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn json(&self) -> bool {
@@ -188,7 +238,7 @@ impl Context {
     pub(super) fn say(&self, text: impl AsRef<str>) {
         if !self.options.quiet {
             // Nobody reads stderr when it is closed.
-            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", wrapped(text.as_ref(), 4));
         }
     }
 
@@ -209,7 +259,11 @@ impl Context {
 
     /// Reports what stopped the work.
     pub(super) fn error(&self, report: &Report) {
-        let _ = writeln!(io::stderr(), "error:\n{}", drawn(report.as_ref()));
+        let mut text = drawn(report.as_ref());
+        if self.narrow.load(Ordering::Relaxed) && report.source_code().is_none() {
+            text = wrapped(&text, 4);
+        }
+        let _ = writeln!(io::stderr(), "error:\n{text}");
     }
 }
 
@@ -251,4 +305,27 @@ pub(super) fn shown(path: &Path) -> String {
 /// Bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        assert_eq!(wrapped("short\nlines", 4), "short\nlines");
+        let words = format!("  {}", "nine chars ".repeat(20).trim_end());
+        let lines = wrapped(&words, 4);
+        assert!(
+            lines.lines().count() > 2 && lines.lines().skip(1).all(|it| it.starts_with("    n"))
+        );
+        assert!(lines.lines().all(|line| line.chars().count() <= COLUMNS && !line.ends_with(' ')));
+        assert_eq!(lines.split_whitespace().count(), 40);
+        let command = format!("{} `mv a b`", "x".repeat(95));
+        assert!(wrapped(&command, 4).ends_with("\n    `mv a b`"));
+        // A word that fits nowhere stays whole.
+        let path = "x".repeat(300);
+        assert_eq!(wrapped(&path, 4), path);
+        assert_eq!(wrapped(&format!("a {path} b"), 4).lines().count(), 3);
+    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use miette::{Report, Result};
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Context, wrapped};
 use super::site::{Opened, SiteArguments, concerns, gate_text, scope};
 use crate::digest::Digest;
 use crate::swap::{
@@ -44,8 +44,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
             .iter()
             .map(|(node, names)| json!({ "node": node.as_str(), "names": names }))
             .collect();
+        let refusal = match &planned.ending {
+            Ending::Refused(refusal) => Some(refusal.to_string()),
+            _ => None,
+        };
         context.object(&json!({
-            "nodes": nodes, "steps": steps, "secrets": secrets, "ending": ending,
+            "nodes": nodes, "steps": steps, "secrets": secrets, "ending": ending, "refusal": refusal,
         }))?;
         return end(context, planned, false);
     }
@@ -54,7 +58,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     show_steps(context, &planned, arguments.commands.then_some(&commands as Commands<'_>))?;
     for (node, names) in opened.missing_secrets(&planned) {
         let names = names.join(", ");
-        context.data(format!("{node} needs secrets: `swap --secrets DIR` with {names}"))?;
+        let text = format!("{node} needs secrets: `swap --secrets DIR` with {names}");
+        context.data(wrapped(&text, 4))?;
     }
     end(context, planned, true)
 }
@@ -107,6 +112,7 @@ fn wanted(one: &Difference<'_>) -> Option<Digest> {
 
 pub(super) fn standing_text(standing: Standing) -> &'static str {
     match standing {
+        Standing::Unknown => "its host is offline",
         Standing::Missing => "to be deployed",
         Standing::Unfinished => "in the middle of a swap",
         Standing::Stopped => "up to date, but stopped",
@@ -129,6 +135,7 @@ pub(super) fn described(one: &Difference<'_>) -> Value {
 
 pub(super) fn standing_word(standing: Standing) -> &'static str {
     match standing {
+        Standing::Unknown => "unknown",
         Standing::Missing => "missing",
         Standing::Unfinished => "unfinished",
         Standing::Stopped => "stopped",
@@ -156,7 +163,7 @@ pub(super) fn show_steps(
     });
     for (number, step) in (1..).zip(steps) {
         let (node, text) = shown(step);
-        context.data(format!("{number:>4}  {node:<14} {text}"))?;
+        context.data(wrapped(&format!("{number:>4}  {node:<14} {text}"), 21))?;
         if let (Some(commands), Planned::Step(step)) = (commands, step) {
             for command in commands(step) {
                 context.data(format!("        $ {command}"))?;

@@ -83,6 +83,7 @@ pub(super) fn say_unpinned<'a>(context: &Context, artifacts: impl Iterator<Item 
 
 impl Opened {
     pub(super) fn new(context: &Context, arguments: &SiteArguments) -> Result<Self> {
+        context.narrow();
         let project = context.project()?;
         crate::definition::site::prove(&project)?;
         let lock = context.lock(&project)?;
@@ -158,6 +159,21 @@ impl Opened {
         Ok(())
     }
 
+    /// The nodes of `goal` that were given secrets and do not take them, because they have theirs already.
+    pub(super) fn unused_secrets(&self, goal: &Goal, planned: &Plan) -> Vec<Hostname> {
+        let Goal::Deploy { scope, .. } = goal else { return Vec::new() };
+        let takes = |name: &Hostname| {
+            planned.steps.iter().any(|step| match step {
+                Planned::Step(Step::Create(new)) => makes_secrets(new) && new.record.node == *name,
+                _ => false,
+            })
+        };
+        let nodes = self.wanted.nodes().iter().filter(|node| scope.holds(node));
+        let names = nodes.map(|node| &node.name);
+        let given = names.filter(|name| !self.platform.secrets_of(name).is_empty());
+        given.filter(|name| !takes(name)).cloned().collect()
+    }
+
     /// The site, wherever it is.
     pub(super) fn managed(&self) -> Managed<'_> {
         let (wanted, platform) = (&self.wanted, &self.platform);
@@ -178,10 +194,17 @@ impl Managed<'_> {
     }
 
     /// Goes for `goal`, and says what happens.
-    pub(super) fn run(&self, context: &Context, goal: &Goal, purpose: &str) -> Result<ExitCode> {
+    /// Goes for `goal`, and says what happens; programs are told what else there is.
+    pub(super) fn run(
+        &self,
+        context: &Context,
+        goal: &Goal,
+        purpose: &str,
+        more: Value,
+    ) -> Result<ExitCode> {
         let teller = Teller::new(context);
         let outcome = self.operate(&teller, goal, purpose)?;
-        teller.end(&outcome, json!({}))
+        teller.end(&outcome, more)
     }
 
     /// Goes for `goal`, and says what is done.

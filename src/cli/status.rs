@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::plan::{standing_text, standing_word};
 use super::site::{Managed, Opened, SiteArguments};
-use crate::swap::{Difference, Health, Known, Status, Survey, differences, remains};
+use crate::swap::{Difference, Health, Known, Standing, Status, Survey, differences, remains};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -62,7 +62,7 @@ pub(super) fn show(context: &Context, managed: &Managed<'_>, more: Value) -> Res
         context.data(row(one, &health, &survey))?;
     }
     for one in standing.iter().filter(|one| known(one)) {
-        if !matches!(one.standing, crate::swap::Standing::UpToDate) {
+        if !matches!(one.standing, Standing::UpToDate) {
             context.data(format!(
                 "{}: {} ({} is wanted)",
                 one.node.name,
@@ -89,7 +89,11 @@ pub(super) fn show(context: &Context, managed: &Managed<'_>, more: Value) -> Res
 
 fn row(one: &Difference<'_>, health: &Known, survey: &Survey) -> String {
     let Some(guest) = one.current else {
-        return format!("{:<13} {:<9} {:>8} not deployed", one.node.name, one.node.host, "-");
+        let what = match one.standing {
+            Standing::Unknown => "unknown",
+            _ => "not deployed",
+        };
+        return format!("{:<13} {:<9} {:>8} {what}", one.node.name, one.node.host, "-");
     };
     let state = match guest.status {
         Status::Running => "runs",
@@ -114,7 +118,8 @@ fn days(since: crate::debian::date::Moment, survey: &Survey) -> u64 {
 
 fn health_text(health: &Health) -> String {
     match health {
-        Health::Ready { .. } => "ready".to_owned(),
+        Health::Ready { leads: true } => "ready, leads".to_owned(),
+        Health::Ready { leads: false } => "ready".to_owned(),
         Health::NotReady(says) => format!("NOT READY: {says}"),
         Health::Silent(why) => format!("silent: {why}"),
     }
@@ -137,6 +142,7 @@ fn described(one: &Difference<'_>, health: &Known, survey: &Survey) -> Value {
             "volumes": guest.volumes.keys().map(|name| name.as_str()).collect::<Vec<_>>(),
         })),
         "ready": matches!(health, Some(Health::Ready { .. })),
+        "leads": health == Some(&Health::Ready { leads: true }),
         "health": health.map(health_text),
     })
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, Report, Result, miette};
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::plan::{changes, show_nodes, show_steps};
 use super::site::{ChangeArguments, Managed, Opened, concerns, scope};
+use crate::definition::Hostname;
 use crate::swap::secrets;
 use crate::swap::{Ending, Goal, PauseAfter, Plan, Survey, Wanted, differences, plan};
 
@@ -66,21 +68,44 @@ pub(super) fn confirmed(
 ) -> Result<ExitCode> {
     let managed = opened.managed();
     let survey = managed.survey()?;
-    let planned = possible(&managed, goal, &survey)?;
+    let none: [(); 0] = [];
+    let planned = possible(context, &managed, goal, &survey, json!({ "secrets_not_taken": none }))?;
     opened.require_secrets(&planned)?;
+    let unused = opened.unused_secrets(goal, &planned);
+    let unused: Vec<&str> = unused.iter().map(Hostname::as_str).collect();
+    if !unused.is_empty() {
+        context.say(format!(
+            "these nodes have their secrets already and do not take those of `--secrets`: {}\n  to change a secret, \
+             write it inside the guest and restart that (docs/swap.md#secrets)",
+            unused.join(", ")
+        ));
+    }
     if !yes && !asked(context, &managed, &survey, &planned)? {
         return Ok(ExitCode::FAILURE);
     }
-    managed.run(context, goal, purpose)
+    managed.run(context, goal, purpose, json!({ "secrets_not_taken": unused }))
 }
 
-/// The steps to `goal`, if nothing stands in the way.
-pub(super) fn possible(managed: &Managed<'_>, goal: &Goal, survey: &Survey) -> Result<Plan> {
+/// The steps to `goal`, if nothing stands in the way. Programs are told what does, and what else there is.
+pub(super) fn possible(
+    context: &Context,
+    managed: &Managed<'_>,
+    goal: &Goal,
+    survey: &Survey,
+    more: Value,
+) -> Result<Plan> {
     let planned = plan(managed.wanted, goal, survey, &managed.health());
-    match planned.ending {
-        Ending::Refused(refusal) => Err(Report::new(*refusal)),
-        _ => Ok(planned),
+    let Ending::Refused(refusal) = planned.ending else { return Ok(planned) };
+    if context.json() {
+        let steps: [(); 0] = [];
+        let mut object =
+            json!({ "outcome": "refused", "reason": refusal.to_string(), "steps": steps });
+        if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+            object.extend(more);
+        }
+        context.object(&object)?;
     }
+    Err(Report::new(*refusal))
 }
 
 /// Shows what will be done, and asks whether it should be.

@@ -32,6 +32,8 @@ pub struct Swap {
     pub drain: Option<Vec<String>>,
     /// The program, with its arguments, that succeeds once nothing is left to wait for.
     pub drained: Option<Vec<String>>,
+    /// The program, with its arguments, that succeeds while the others of the role follow this node.
+    pub leads: Option<Vec<String>>,
     /// How long draining may take, in seconds.
     pub patience: u32,
     /// How long a started guest may take until it is ready, in seconds.
@@ -80,7 +82,8 @@ impl Swap {
     pub const READY_WITHIN: u32 = 900;
 
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["order", "drain", "drained", "patience", "ready_within"])?;
+        let table =
+            item.table(&["order", "drain", "drained", "leads", "patience", "ready_within"])?;
         let seconds =
             |item: &Item| item.integer_in(1..=86_400, "a number of seconds from 1 to 86400");
         let swap = Self {
@@ -89,6 +92,7 @@ impl Swap {
                 .integer_in(0..=9999, "a number from 0 to 9999 (the lowest is replaced first)")?,
             drain: table.optional("drain", hook)?,
             drained: table.optional("drained", hook)?,
+            leads: table.optional("leads", hook)?,
             patience: table.optional("patience", seconds)?.unwrap_or(Self::PATIENCE),
             ready_within: table.optional("ready_within", seconds)?.unwrap_or(Self::READY_WITHIN),
             place: item.place.clone(),

@@ -53,6 +53,8 @@ pub struct Node {
     pub name: NodeName,
     /// Whether it is there.
     pub online: bool,
+    /// Whether the cluster is sure that it is not. Of one that has just started nobody knows.
+    pub offline: bool,
     /// The certificate of its server.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -164,6 +166,7 @@ impl Client {
         let node = |item: Item| Node {
             name: item.node,
             online: item.status == "online",
+            offline: item.status == "offline",
             fingerprint: item.ssl_fingerprint.and_then(|text| text.parse().ok()),
         };
         Ok(items.into_iter().map(node).collect())

@@ -19,7 +19,7 @@
 //! - `peers`, those of the nodes that run the role being built;
 //! - `image.name` and `image.version` of the role being built;
 //! - `volumes`, the state volumes, a list of records of `name`, `path`, `owner`, `group` and `mode`;
-//! - `health.live` and `health.ready`, `swap.drain` and `swap.drained`, lists of a program and its
+//! - `health.live` and `health.ready`, `swap.drain`, `swap.drained` and `swap.leads`, lists of a program and its
 //!   arguments (empty if there is none), and `swap.patience` in seconds;
 //! - `secrets.NAME`, the path at which the secret will be at run time.
 //!

@@ -119,7 +119,12 @@ impl Sight {
         let words = Shape::List(Box::new(Shape::Text));
         let health = [("live", words.clone()), ("ready", words.clone())];
         fields.insert("health".to_owned(), Shape::record(health));
-        let swap = [("drain", words.clone()), ("drained", words), ("patience", Shape::Number)];
+        let swap = [
+            ("drain", words.clone()),
+            ("drained", words.clone()),
+            ("leads", words),
+            ("patience", Shape::Number),
+        ];
         fields.insert("swap".to_owned(), Shape::record(swap));
         let parameters = all.flat_map(|image| &image.parameters);
         let elsewhere = parameters

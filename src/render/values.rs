@@ -76,6 +76,7 @@ fn swap(swap: Option<&Swap>) -> Value {
     json!({
         "drain": words(swap.map_or(&None, |swap| &swap.drain)),
         "drained": words(swap.map_or(&None, |swap| &swap.drained)),
+        "leads": words(swap.map_or(&None, |swap| &swap.leads)),
         "patience": swap.map_or(0, |swap| swap.patience),
     })
 }

@@ -24,6 +24,11 @@ pub fn decide(wanted: &Wanted, goal: &Goal, survey: &Survey, known: &Known) -> D
         Ok(views) => views,
         Err(decision) => return decision,
     };
+    if !matches!(goal, Goal::Prune { .. })
+        && let Err(decision) = sight.seen(&views)
+    {
+        return decision;
+    }
     match goal {
         Goal::Deploy { scope, canary, pause_after } => {
             deploy(&sight, &views, scope, *canary, pause_after.as_ref())

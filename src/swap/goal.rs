@@ -164,7 +164,8 @@ impl Scope {
         self.nodes.iter().any(|name| name.as_str().eq_ignore_ascii_case(node.name.as_str()))
     }
 
-    pub(super) fn holds(&self, node: &Node) -> bool {
+    /// Whether `node` is meant.
+    pub fn holds(&self, node: &Node) -> bool {
         self.is_all() || self.roles.contains(&node.role) || self.names(node)
     }
 }

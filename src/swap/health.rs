@@ -12,6 +12,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take: a health command has 20 seconds.
 const ANSWER: Duration = Duration::from_secs(25);
 
+/// The header by which a guest says whether the others of its role follow it (`[swap] leads`).
+const LEADS: &str = "imgbuild-leads";
+
 /// The longest answer that is read.
 const LIMIT_BYTES: u64 = 4096;
 
@@ -52,10 +55,11 @@ fn ask(agent: &ureq::Agent, target: SocketAddr) -> Health {
         Ok(answer) => answer,
         Err(error) => return silent(error),
     };
+    let leads = answer.headers().get(LEADS).is_some_and(|value| value == "yes");
     let body = answer.body_mut().with_config().limit(LIMIT_BYTES).read_to_string();
     let line = body.unwrap_or_default().lines().next().unwrap_or_default().trim().to_owned();
     match answer.status().as_u16() {
-        200 => Health::Ready { leads: false },
+        200 => Health::Ready { leads },
         503 => Health::NotReady(line),
         status => Health::Silent(format!("{target} answers {status}: {line}")),
     }
@@ -90,6 +94,11 @@ mod tests {
             asked("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"),
             Health::Ready { leads: false }
         );
+        for (says, leads) in [("yes", true), ("no", false)] {
+            let head =
+                format!("HTTP/1.1 200 OK\r\nImgbuild-Leads: {says}\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(asked(head.leak()), Health::Ready { leads });
+        }
         assert_eq!(
             asked("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 11\r\n\r\nstate=Donor"),
             Health::NotReady("state=Donor".to_owned())

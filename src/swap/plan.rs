@@ -125,6 +125,8 @@ fn hope(gate: &Gate, survey: &mut Survey, said: &mut BTreeMap<Hostname, Health>)
 /// How a node stands against what the site wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
+    /// Its host, or that of a guest that may be its, is not there.
+    Unknown,
     /// It has no guest that ever had the node.
     Missing,
     /// It is in the middle of a swap, or on its way back.
@@ -154,10 +156,12 @@ pub struct Difference<'a> {
 
 /// What runs and what the site says, for each node.
 pub fn differences<'a>(wanted: &'a Wanted, survey: &'a Survey) -> Vec<Difference<'a>> {
-    let views = Sight::new(wanted, survey, &NOTHING).views.into_iter();
-    let difference = |view: super::view::View<'a>| {
+    let sight = Sight::new(wanted, survey, &NOTHING);
+    let away: Vec<bool> = sight.views.iter().map(|view| sight.away(view.node).is_some()).collect();
+    let difference = |(view, away): (super::view::View<'a>, bool)| {
         let current = view.current();
         let standing = match current {
+            _ if away => Standing::Unknown,
             _ if view.unfinished() => Standing::Unfinished,
             None => Standing::Missing,
             Some(_) if view.up_to_date() => Standing::UpToDate,
@@ -169,7 +173,7 @@ pub fn differences<'a>(wanted: &'a Wanted, survey: &'a Survey) -> Vec<Difference
         let others = view.guests.iter().copied().filter(|guest| Some(guest.id) != id).collect();
         Difference { node: view.node, role: view.role, current, others, standing }
     };
-    views.map(difference).collect()
+    sight.views.into_iter().zip(away).map(difference).collect()
 }
 
 /// The guests of nodes that the site does not have any more. Only a prune touches them, and only those that

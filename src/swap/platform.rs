@@ -103,6 +103,9 @@ pub enum Strangeness {
     OtherSite(SiteName),
     /// It has a record that cannot be read.
     Unreadable(RecordError),
+    /// It is ours, but its host is not there, so its record cannot be read. With the node that it is of, if
+    /// something tells.
+    Unseen(Option<Hostname>),
 }
 
 /// What is seen of the cluster at one time.
@@ -116,6 +119,8 @@ pub struct Survey {
     pub guests: Vec<Guest>,
     /// All other guests of the cluster that can be seen.
     pub strangers: Vec<Stranger>,
+    /// The hosts that are not there: nobody can look at their guests, or change them.
+    pub away: BTreeSet<Hostname>,
     /// Which artifacts are there already: by host and file name.
     pub artifacts: BTreeSet<(Hostname, String)>,
 }

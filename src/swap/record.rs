@@ -154,11 +154,13 @@ impl Record {
         self.phase == Phase::Current && self.successor.is_none()
     }
 
-    /// The tags that make the guest easy to find in lists, sorted. Nothing is ever decided by them.
+    /// The tags that make the guest easy to find in lists, sorted. Nothing is done because of them; but while its
+    /// host is not there, they are all that tells whose it is.
     pub fn tags(&self) -> Vec<String> {
         let mut tags = vec![
             "imgbuild".to_owned(),
             format!("imgbuild-site-{}", self.site),
+            format!("imgbuild-node-{}", self.node.as_str().to_ascii_lowercase()),
             format!("img-{}", self.image.short()),
         ];
         match self.phase {
@@ -232,6 +234,7 @@ pub fn merge_tags(before: &[String], record: &Record) -> Vec<String> {
     let ours = |tag: &str| {
         tag == "imgbuild"
             || tag.starts_with("imgbuild-site-")
+            || tag.starts_with("imgbuild-node-")
             || ["imgbuild-new", "imgbuild-failed", "imgbuild-old"].contains(&tag)
             || tag.strip_prefix("img-").is_some_and(|rest| {
                 rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -149,6 +149,20 @@ pub enum Refusal {
         at: At,
     },
 
+    /// The host of a node, or of a guest of it, is not there.
+    #[error("{node}: {what}, so nobody knows what runs there")]
+    #[diagnostic(help(
+        "bring {host} back, or name the nodes to change whose guests are on other hosts"
+    ))]
+    HostAway {
+        /// The node.
+        node: Hostname,
+        /// The host.
+        host: String,
+        /// What is not there: `its host pve2 is offline`.
+        what: String,
+    },
+
     /// A snapshot keeps a state volume from leaving its guest.
     #[error(
         "{at}: the snapshot `{snapshot}` holds the state volume `{volume}`, which therefore cannot be moved"

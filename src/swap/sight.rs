@@ -81,10 +81,47 @@ impl<'a> Sight<'a> {
         Ok(self.views.iter().filter(|view| scope.holds(view.node)).collect())
     }
 
+    /// Refuses where a node's guests may be on a host that is not there. A guest of which nothing tells whose it is
+    /// may be any node's.
+    pub(super) fn seen(&self, views: &[&View<'a>]) -> Result<(), Decision> {
+        let refusals = views.iter().filter_map(|view| self.away(view.node));
+        refusals.map(|refusal| Err(refusal.into())).next().unwrap_or(Ok(()))
+    }
+
+    /// Why it is not known what a node has, if it is not.
+    pub(super) fn away(&self, node: &Node) -> Option<Refusal> {
+        let unseen = self.survey.strangers.iter().find_map(|stranger| match &stranger.why {
+            Strangeness::Unseen(Some(name))
+                if !name.as_str().eq_ignore_ascii_case(node.name.as_str()) =>
+            {
+                None
+            }
+            Strangeness::Unseen(name) => Some((stranger, name.is_some())),
+            _ => None,
+        });
+        let (host, what) = match unseen {
+            Some((stranger, known)) => {
+                let host = stranger.host.as_ref().map_or("its host", |host| host.as_str());
+                let id = stranger.id;
+                let guest = match known {
+                    true => format!("its guest {id}"),
+                    false => format!("guest {id}, which may be its,"),
+                };
+                (host, format!("{guest} is on {host}, which is offline"))
+            }
+            None if self.survey.away.contains(&node.host) => {
+                (node.host.as_str(), format!("its host {} is offline", node.host))
+            }
+            None => return None,
+        };
+        Some(Refusal::HostAway { node: node.name.clone(), host: host.to_owned(), what })
+    }
+
     /// The nodes that have to be there while one of `role` is away, as far as they are deployed.
     pub(super) fn voters(&self, role: &Role) -> Vec<&View<'a>> {
         let roles = self.wanted.electorate(role);
-        let votes = |view: &&View| roles.contains(&view.role.name) && view.current().is_some();
+        let deployed = |view: &View| view.current().is_some() || self.away(view.node).is_some();
+        let votes = |view: &&View| roles.contains(&view.role.name) && deployed(view);
         self.views.iter().filter(votes).collect()
     }
 
@@ -130,7 +167,7 @@ impl<'a> Sight<'a> {
         let same = |name: &String| name.eq_ignore_ascii_case(node.name.as_str());
         let strangers = self.survey.strangers.iter();
         strangers
-            .filter(|stranger| !matches!(stranger.why, Strangeness::OtherSite(_)))
+            .filter(|it| !matches!(it.why, Strangeness::OtherSite(_) | Strangeness::Unseen(_)))
             .find(|stranger| stranger.name.as_ref().is_some_and(same))
             .map(|stranger| stranger.id)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::images::Copy;
 use crate::support::lab::succeed;
 
 /// www-data of an unprivileged container, as the host sees it.
@@ -28,91 +29,51 @@ application_memory_mib = 64
 
 /// A copy of the project, its images, and a lab.
 pub struct Site {
-    project: PathBuf,
+    copy: Copy,
     lab: PathBuf,
-    store: PathBuf,
     pub dataroot: PathBuf,
-    roles: Vec<String>,
+    roles: Vec<&'static str>,
     sources: Vec<String>,
 }
 
 impl Site {
     /// Builds the images of these roles, without starting anything.
-    pub fn build(roles: &[&str], code: &Path) -> Self {
-        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
-        let project = work.join("project-platform");
+    pub fn build(roles: &[&'static str], code: &Path) -> Self {
+        let copy = Copy::new("project-platform", &[("overlays/lab/overlay.toml", VALUES)]);
+        put_a_stand_in_for_proxysql(copy.path());
+        // Nothing here takes a quarter of an hour, and one image of the test is never ready.
+        copy.edit("images/moodle/image.toml", |definition| {
+            definition.replace("[swap]", "[swap]\nready_within = 120")
+        });
+        copy.lock(roles);
         // Addresses of sockets below it are short, and files of guests are not in memory.
         let lab = PathBuf::from(format!("/var/tmp/imgbuild-{}-platform", std::process::id()));
-        let site = Self {
-            dataroot: lab.with_extension("dataroot"),
-            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-            sources: vec![format!("moodle={}", code.display())],
-            store: work.join("store"),
-            project,
-            lab,
-        };
-        site.copy_the_project();
-        succeed(site.imgbuild(&["lock"]).args(&site.roles));
+        let dataroot = lab.with_extension("dataroot");
+        let sources = vec![format!("moodle={}", code.display())];
+        let site = Self { copy, lab, dataroot, roles: roles.to_vec(), sources };
         site.rebuild();
         site
     }
 
-    fn copy_the_project(&self) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let _ = fs::remove_dir_all(&self.project);
-        fs::create_dir_all(&self.project).unwrap();
-        let copy = |from: PathBuf, to: PathBuf| {
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            succeed(Command::new("cp").arg("-aT").args([from, to]));
-        };
-        for directory in ["images", "overlays"] {
-            copy(source.join(directory), self.project.join(directory));
-        }
-        // Nothing here takes a quarter of an hour, and one image of the test is never ready.
-        let moodle = self.project.join("images/moodle/image.toml");
-        let definition = fs::read_to_string(&moodle).unwrap();
-        fs::write(&moodle, definition.replace("[swap]", "[swap]\nready_within = 120")).unwrap();
-        let overlay = fs::read_to_string(source.join("tests/lab/overlay.toml")).unwrap() + VALUES;
-        fs::create_dir_all(self.project.join("overlays/lab")).unwrap();
-        fs::write(self.project.join("overlays/lab/overlay.toml"), overlay).unwrap();
-        let proxy = self.project.join("images/proxysql");
-        fs::remove_dir_all(&proxy).unwrap();
-        for part in ["image.toml", "files"] {
-            copy(source.join("tests/data/sql-stand-in").join(part), proxy.join(part));
-        }
-        // The same way of moving an address and of draining as the load balancer has.
-        for part in ["etc/keepalived", "usr/lib/imgbuild", "usr/lib/systemd"] {
-            let files = source.join("images/haproxy/files").join(part);
-            copy(files, proxy.join("files").join(part));
-        }
-    }
-
-    /// `imgbuild VERB` in the copy.
-    fn imgbuild(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
-        command.current_dir(&self.project).arg("--store").arg(&self.store).args(verb);
-        command
-    }
-
     /// `imgbuild lab VERB`.
     fn command(&self, verb: &str) -> Command {
-        let mut command = self.imgbuild(&["lab", verb, "--site", "lab", "--lab"]);
-        command.arg(&self.lab);
+        let mut command = self.copy.imgbuild();
+        command.args(["lab", verb, "--site", "lab", "--lab"]).arg(&self.lab);
         command
     }
 
     fn rebuild(&self) {
-        let mut build = self.imgbuild(&["build", "--site", "lab", "--format", "lxc"]);
-        build.args(&self.roles);
-        succeed(build.args(self.sources.iter().flat_map(|source| ["--source", source])));
+        // What was built before is not wanted any more, and some of it is no more than another source.
+        let _ = fs::remove_dir_all(self.copy.out());
+        self.copy.build("lxc", &self.roles, &self.sources);
     }
 
     /// Changes a line of the site's overlay, and builds what that changes.
     pub fn change(&self, from: &str, to: &str) {
-        let path = self.project.join("overlays/lab/overlay.toml");
-        let overlay = fs::read_to_string(&path).unwrap();
-        assert!(overlay.contains(from), "{from} is not in the overlay");
-        fs::write(&path, overlay.replacen(from, to, 1)).unwrap();
+        self.copy.edit("overlays/lab/overlay.toml", |overlay| {
+            assert!(overlay.contains(from), "{from} is not in the overlay");
+            overlay.replacen(from, to, 1)
+        });
         self.rebuild();
     }
 
@@ -124,7 +85,7 @@ impl Site {
         fs::write(self.dataroot.join(".imgbuild-dataroot"), "").unwrap();
         let start = Instant::now();
         let mut up = self.command("up");
-        if self.roles.iter().any(|role| role == "moodle") {
+        if self.roles.contains(&"moodle") {
             let bind = format!("moodle:{}:/var/lib/moodledata", self.dataroot.display());
             up.arg("--bind").arg(bind);
         }
@@ -194,5 +155,23 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.command("down").output();
         let _ = fs::remove_dir_all(&self.dataroot);
+    }
+}
+
+/// Gives the role `proxysql` another definition, with files of `haproxy`: the same way of moving an address and
+/// of draining.
+fn put_a_stand_in_for_proxysql(project: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = |from: PathBuf, to: PathBuf| {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        succeed(Command::new("cp").arg("-aT").args([from, to]));
+    };
+    let proxy = project.join("images/proxysql");
+    fs::remove_dir_all(&proxy).unwrap();
+    for part in ["image.toml", "files"] {
+        copy(source.join("tests/data/sql-stand-in").join(part), proxy.join(part));
+    }
+    for part in ["etc/keepalived", "usr/lib/imgbuild", "usr/lib/systemd"] {
+        copy(source.join("images/haproxy/files").join(part), proxy.join("files").join(part));
     }
 }

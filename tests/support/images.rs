@@ -17,45 +17,82 @@ pub fn build(format: &str) -> PathBuf {
 /// it was made. `sources` are values of `--source`. Test programs run one after the other, so they can
 /// share a store. Returns where the artifacts are.
 pub fn build_roles(copy: &str, format: &str, roles: &[&str], sources: &[String]) -> PathBuf {
-    let project = copy_of_the_project(copy);
-    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
-    let imgbuild = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
-        command.current_dir(&project);
-        command
-    };
-    let out = project.join("out");
-    // The others need repositories that may be out of reach.
-    succeed(imgbuild().arg("lock").args(roles).arg("--store").arg(work.join("store")));
-    succeed(
-        imgbuild()
-            .arg("build")
-            .args(roles)
-            .args(["--site", "lab", "--format", format, "--out"])
-            .arg(&out)
-            .args(sources.iter().flat_map(|source| ["--source", source]))
-            .arg("--store")
-            .arg(work.join("store")),
-    );
-    out
+    let project = Copy::new(copy, &[]);
+    project.lock(roles);
+    project.build(format, roles, sources);
+    project.out()
 }
 
-/// A copy of the project, of the given name, with the site of `tests/lab/overlay.toml`.
-pub fn copy_of_the_project(copy: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot").join(copy);
-    let _ = fs::remove_dir_all(&project);
-    fs::create_dir_all(&project).unwrap();
-    succeed(
-        Command::new("cp")
-            .arg("-a")
-            .args([source.join("images"), source.join("overlays")])
-            .arg(&project),
-    );
-    fs::create_dir_all(project.join("overlays/lab")).unwrap();
-    fs::copy(source.join("tests/lab/overlay.toml"), project.join("overlays/lab/overlay.toml"))
-        .unwrap();
-    project
+/// A copy of the project, with the site of `tests/lab/overlay.toml` as `lab`.
+pub struct Copy {
+    path: PathBuf,
+    store: PathBuf,
+}
+
+impl Copy {
+    /// A new one of this name, in which the first of each pair is a file with some more text, the second.
+    pub fn new(name: &str, more: &[(&str, &str)]) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boot");
+        let path = work.join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        succeed(
+            Command::new("cp")
+                .arg("-a")
+                .args([source.join("images"), source.join("overlays")])
+                .arg(&path),
+        );
+        fs::create_dir_all(path.join("overlays/lab")).unwrap();
+        fs::copy(source.join("tests/lab/overlay.toml"), path.join("overlays/lab/overlay.toml"))
+            .unwrap();
+        let copy = Self { path, store: work.join("store") };
+        more.iter().for_each(|(file, text)| copy.append(file, text));
+        copy
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its artifacts go.
+    pub fn out(&self) -> PathBuf {
+        self.path.join("out")
+    }
+
+    /// The command, in it.
+    pub fn imgbuild(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+        command.current_dir(&self.path).env("IMGBUILD_STORE", &self.store);
+        command
+    }
+
+    /// Locks these roles: the others need repositories that may be out of reach.
+    pub fn lock(&self, roles: &[&str]) {
+        succeed(self.imgbuild().arg("lock").args(roles));
+    }
+
+    /// Builds roles for the lab. Returns the paths of the artifacts, below this directory.
+    pub fn build(&self, format: &str, roles: &[&str], sources: &[String]) -> Vec<String> {
+        let mut command = self.imgbuild();
+        command.arg("build").args(roles).args(["--site", "lab", "--format", format]);
+        command.args(sources.iter().flat_map(|source| ["--source", source]));
+        succeed(&mut command).lines().map(str::to_owned).collect()
+    }
+
+    /// Adds to a file.
+    pub fn append(&self, file: &str, text: &str) {
+        self.edit(file, |old| old + text);
+    }
+
+    /// Changes a file.
+    pub fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {
+        let path = self.path.join(file);
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, change(old)).unwrap();
+    }
 }
 
 /// The artifact of a role in `directory`.

@@ -1,9 +1,10 @@
 //! Drives the containers of `tests/lab`: a private host made by `lab`, guests made by `container`.
 
-use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -62,7 +63,7 @@ pub struct Lab {
     /// `lab hold`, which removes the lab when its standard input ends.
     holder: Child,
     /// Names of the guests made in it.
-    guests: RefCell<Vec<String>>,
+    guests: Mutex<Vec<String>>,
 }
 
 impl Lab {
@@ -80,7 +81,7 @@ impl Lab {
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "the lab did not come up");
-        Self { directory, holder, guests: RefCell::default() }
+        Self { directory, holder, guests: Mutex::default() }
     }
 
     /// `tests/lab/container`, inside the lab.
@@ -88,6 +89,37 @@ impl Lab {
         let mut command = script("lab", &self.directory);
         command.arg("run").arg(script_path("container")).args([verb, guest]);
         command
+    }
+
+    /// Where everything of it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes the journal of a guest part of what a failed test shows.
+    pub fn note(&self, name: &str) {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+
+    /// A guest that was made, by its name.
+    pub fn guest(&self, name: &str) -> Guest<'_> {
+        Guest { lab: self, name: name.to_owned() }
+    }
+
+    /// Does what `tests/lab/container` can do to a guest. Returns what it prints, or what it complains of.
+    pub fn attempt(
+        &self,
+        verb: &str,
+        guest: &str,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> Result<String, String> {
+        let output = self.container(verb, guest).args(arguments).output();
+        let output = output.map_err(|error| error.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(format!("{verb} {guest}: {}", text(&output.stderr))),
+        }
     }
 
     /// A new empty volume, owned by the root of containers.
@@ -124,8 +156,8 @@ impl Lab {
             command.arg(format!("{}:{target}", directory.display()));
         }
         succeed(&mut command);
-        self.guests.borrow_mut().push(name.to_owned());
-        Guest { lab: self, name: name.to_owned() }
+        self.note(name);
+        self.guest(name)
     }
 
     /// Runs `work` in a new thread that is in the lab's network, as are the threads it starts.
@@ -146,7 +178,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if thread::panicking() {
-            for guest in self.guests.borrow().iter() {
+            for guest in self.guests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let mut journal = self.container("exec", guest);
                 let journal = journal.args(["journalctl", "--no-pager", "--lines=60"]).output();
                 let journal = journal.map(|output| output.stdout).unwrap_or_default();

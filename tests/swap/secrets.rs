@@ -84,6 +84,7 @@ fn a_first_deployment_wants_secrets_and_delivers_them() {
         drop(cluster);
         // They move on like any other volume, and nobody needs to give them again.
         let second = site.build("2");
+        not_taken(&site);
         let ended = site.command(&["swap", "--yes"]).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
         assert_eq!(site.running(), all(&second));
@@ -93,6 +94,20 @@ fn a_first_deployment_wants_secrets_and_delivers_them() {
             "{holders:?}"
         );
     }
+}
+
+/// Who gives secrets again is told that they are not taken, and how to renew one. The nodes are not touched.
+fn not_taken(site: &Site) {
+    site.build("1");
+    let ended = site.run(&["swap", "--yes"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for says in ["app1, app2, app3", "have their secrets already", "write it inside the guest"] {
+        assert!(ended.stderr.contains(says), "{says}: {}", ended.stderr);
+    }
+    let ended = site.run(&["swap", "--yes", "app2", "--json"]);
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(told["secrets_not_taken"], serde_json::json!(["app2"]), "{told}");
+    site.build("2");
 }
 
 fn refused_before_anything(site: &Site) {

@@ -105,10 +105,10 @@ fn confirmed(
 ) -> Result<ExitCode> {
     let managed = opened.managed();
     let survey = managed.survey()?;
-    let planned = possible(&managed, goal, &survey)?;
+    let planned = possible(context, &managed, goal, &survey, json!({}))?;
     if !arguments.yes && !asked(context, &managed, &survey, &planned)? {
         return Ok(ExitCode::FAILURE);
     }
     let purpose = format!("{verb} {}", arguments.names.join(" "));
-    managed.run(context, goal, purpose.trim_end())
+    managed.run(context, goal, purpose.trim_end(), json!({}))
 }

@@ -25,7 +25,8 @@ impl Local {
         let entries = fs::read_dir(&path).map_err(|error| failed("read", &path, error))?;
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let artifacts: BTreeSet<_> = names.map(|name| (host(), name)).collect();
-        Ok(Survey { now: self.server_time()?, quorate: true, guests, strangers, artifacts })
+        let away = BTreeSet::new();
+        Ok(Survey { now: self.server_time()?, quorate: true, guests, strangers, away, artifacts })
     }
 
     fn look_at(&self, guest: &Directory) -> Result<Looked, CallError> {

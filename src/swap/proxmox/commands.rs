@@ -74,6 +74,7 @@ impl Proxmox {
         let artifacts = &self.place.artifacts;
         let vlan = shape.vlan.map(|vlan| format!(",tag={vlan}")).unwrap_or_default();
         let gateway = node.gateway.map(|gateway| format!(",gw={gateway}")).unwrap_or_default();
+        let mac = self.mac(name, node);
         let network = format!("ip={}{gateway}", node.address);
         let mut words = match new.kind {
             GuestKind::Machine => vec![
@@ -90,7 +91,7 @@ impl Proxmox {
                 ),
                 format!("--ide2 {storage}:cloudinit --ciupgrade 0 --ipconfig0 {network}"),
                 format!(
-                    "--net0 virtio,bridge={}{vlan} --boot order=scsi0 --serial0 socket --agent enabled=1",
+                    "--net0 virtio={mac},bridge={}{vlan} --boot order=scsi0 --serial0 socket --agent enabled=1",
                     shape.bridge
                 ),
             ],
@@ -103,7 +104,7 @@ impl Proxmox {
                     "--cores {} --memory {} --swap 0 --rootfs {storage}:{}",
                     shape.cores, shape.memory_mib, shape.root_gib
                 ),
-                format!("--net0 name=eth0,bridge={}{vlan},{network}", shape.bridge),
+                format!("--net0 name=eth0,bridge={}{vlan},hwaddr={mac},{network}", shape.bridge),
             ],
         };
         let first = if new.kind == GuestKind::Machine { 1 } else { 0 };

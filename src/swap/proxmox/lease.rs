@@ -5,7 +5,7 @@
 use super::calls::is_taken;
 use super::survey::revision;
 use super::{Proxmox, failed, lease_name, vmid};
-use crate::proxmox::{self, Config, ConfigChange, NewMachine};
+use crate::proxmox::{self, Config, ConfigChange, NewMachine, Reason};
 use crate::swap::{CallError, Lease, Revision};
 
 /// Enough for a machine that is never started (the least that Proxmox takes is 16).
@@ -53,20 +53,32 @@ impl Proxmox {
                 find()?.ok_or_else(|| CallError::Unreachable(format!("{name} is not there yet")))?
             }
         };
-        if found.name != name {
+        let config = self.client.config(&found.guest).map_err(|error| match error.reason() {
+            Reason::NodeUnreachable(_) => {
+                let host = &found.guest.node;
+                CallError::Unreachable(format!(
+                    "{name} (guest {wanted}), which says who may change the site, is on {host}, which does not \
+                     answer\n  bring it back; if it stays away: the guest has no disks, so it may be moved \
+                     (`mv /etc/pve/nodes/{host}/qemu-server/{wanted}.conf /etc/pve/qemu-server/` on another host)"
+                ))
+            }
+            _ => failed(&error),
+        })?;
+        // The list has no name of a guest that was made just now, or whose host has just come back.
+        let called = config.get("name").unwrap_or(&found.name);
+        if called != name {
             return Err(CallError::Failed(format!(
-                "guest {wanted} ({}) is not {name}, which holds the lease of the site\n  \
-                 imgbuild does not touch it: let `vmids` of the overlay begin with a number that is free",
-                found.name
+                "guest {wanted} ({called}) is not {name}, which holds the lease of the site\n  \
+                 imgbuild does not touch it: let `vmids` of the overlay begin with a number that is free"
             )));
         }
-        let config = self.client.config(&found.guest).map_err(|error| failed(&error))?;
         Ok((found.guest, config))
     }
 
     fn make_lease_machine(&self, name: &str) -> Result<(), CallError> {
-        let host = self.place.nodes.values().map(|address| &address.host).min();
-        let host = host.ok_or_else(|| CallError::Failed("the site has no nodes".to_owned()))?;
+        let away = self.away()?;
+        let host = self.hosts().into_iter().find(|host| !away.contains(*host));
+        let host = host.ok_or_else(|| CallError::Failed("the site has no host".to_owned()))?;
         let machine = NewMachine {
             vmid: vmid(self.place.lease)?,
             name: name.to_owned(),

@@ -7,7 +7,8 @@ use super::{
     NodeAddress, Proxmox, RoleShape, SECRETS, SECRETS_DIRECTORY, SECRETS_SERIAL, failed, node,
     vmid, volumes,
 };
-use crate::definition::{GuestKind, VolumeName};
+use crate::definition::{GuestKind, Hostname, VolumeName};
+use crate::digest::Digest;
 use crate::proxmox::{
     Addresses, Card, CloudInit, ConfigChange, NewContainer, NewMachine, NewVolume, Resolving,
     StorageName, VolumeId,
@@ -88,7 +89,7 @@ impl Proxmox {
             uefi: None,
             // scsi0 is the root.
             volumes: new_volumes(&guest.fresh, shape, 1, &|name, _| volumes::serial(name)),
-            card: Some(self.card(shape)),
+            card: Some(self.card(shape, &guest.record.node, address)),
             cloud_init: Some(CloudInit {
                 storage: shape.storage.clone(),
                 addresses: addresses(address),
@@ -118,7 +119,7 @@ impl Proxmox {
             storage: shape.storage.clone(),
             root_gib: shape.root_gib,
             volumes: new_volumes(&guest.fresh, shape, 0, &|_, directory| directory.to_owned()),
-            card: Some(self.card(shape)),
+            card: Some(self.card(shape, &guest.record.node, address)),
             addresses: addresses(address),
             resolving: self.resolving(),
             ssh_keys: None,
@@ -128,9 +129,24 @@ impl Proxmox {
         })
     }
 
-    fn card(&self, shape: &RoleShape) -> Card {
-        // A guest guards itself: its image has the rules.
-        Card { bridge: shape.bridge.to_string(), vlan: shape.vlan, mac: None, firewall: false }
+    fn card(&self, shape: &RoleShape, node: &Hostname, address: &NodeAddress) -> Card {
+        Card {
+            bridge: shape.bridge.to_string(),
+            vlan: shape.vlan,
+            mac: Some(self.mac(node, address)),
+            // A guest guards itself: its image has the rules.
+            firewall: false,
+        }
+    }
+
+    /// The hardware address of a node, the same for all its guests, of which one runs at a time: its neighbours
+    /// would look for the one before for up to a minute, until they forget its hardware address. Locally
+    /// administered and for one receiver (IEEE 802-2014, 8.2.2).
+    pub(super) fn mac(&self, node: &Hostname, address: &NodeAddress) -> String {
+        let own = format!("{}\0{node}\0{}", self.place.site, address.address);
+        let digits = Digest::of(own).to_string();
+        let bytes = (0..5).filter_map(|byte| digits.get(2 * byte..2 * byte + 2));
+        bytes.fold("02".to_owned(), |mac, byte| mac + ":" + &byte.to_uppercase())
     }
 
     fn resolving(&self) -> Resolving {

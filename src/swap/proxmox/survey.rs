@@ -24,10 +24,16 @@ const CONSOLES: [&str; 5] = ["vncproxy", "vncshell", "termproxy", "spiceproxy", 
 
 impl Proxmox {
     pub(super) fn look(&self) -> Result<Survey, CallError> {
+        let away = self.away()?;
         // Before the guests: what ends in between is then seen as what it made, and not as nothing.
-        let tasks = self.tasks()?;
+        let tasks = self.tasks(&away)?;
         let summaries = self.client.guests().map_err(|error| failed(&error))?;
-        let looked = self.in_parallel(&summaries, |summary| self.look_at(summary))?;
+        let looked = self.in_parallel(&summaries, |summary| {
+            match away.iter().any(|host| host.as_str() == summary.guest.node.as_str()) {
+                true => Ok(Some(Looked::Foreign(self.unseen(summary)))),
+                false => self.look_at(summary),
+            }
+        })?;
         let mut guests = Vec::new();
         let mut strangers = Vec::new();
         for one in looked.into_iter().flatten() {
@@ -48,8 +54,35 @@ impl Proxmox {
             quorate: self.is_quorate()?,
             guests,
             strangers,
-            artifacts: self.artifacts()?,
+            artifacts: self.artifacts_but(&away)?,
+            away,
         })
+    }
+
+    /// The hosts of which the cluster says that they are not there. One that is there and does not answer is an
+    /// error like others, and tried again.
+    pub(super) fn away(&self) -> Result<BTreeSet<Hostname>, CallError> {
+        let nodes = self.client.nodes().map_err(|error| failed(&error))?;
+        nodes.iter().filter(|node| node.offline).map(|node| hostname(&node.name)).collect()
+    }
+
+    /// A guest on a host that is not there. Proxmox still has its tags, and its name for some minutes
+    /// (`resources` in `PVE/API2/Cluster.pm`). Without tags it was never started.
+    fn unseen(&self, summary: &GuestSummary) -> Stranger {
+        let tag = |prefix: &str| summary.tags.iter().find_map(|tag| tag.strip_prefix(prefix));
+        let own = |site: &str| site.eq_ignore_ascii_case(self.place.site.as_str());
+        let named = |name: &str| {
+            let same = |node: &&Hostname| node.as_str().eq_ignore_ascii_case(name);
+            self.place.nodes.keys().find(same).cloned().or_else(|| name.parse().ok())
+        };
+        let why = match tag("imgbuild-site-") {
+            Some(site) if own(site) => {
+                let name = tag("imgbuild-node-").unwrap_or(&summary.name);
+                Strangeness::Unseen(named(name))
+            }
+            _ => Strangeness::NoRecord,
+        };
+        stranger(summary, why)
     }
 
     fn in_parallel<T: Sync, R: Send>(
@@ -79,8 +112,9 @@ impl Proxmox {
 
     /// What is at work on guests on the hosts of the site, as far as the token may see it: its own tasks, and
     /// with `Sys.Audit` those of everybody.
-    fn tasks(&self) -> Result<BTreeMap<GuestId, String>, CallError> {
-        let hosts: Vec<&Hostname> = self.hosts().into_iter().collect();
+    fn tasks(&self, away: &BTreeSet<Hostname>) -> Result<BTreeMap<GuestId, String>, CallError> {
+        let hosts: Vec<&Hostname> =
+            self.hosts().into_iter().filter(|host| !away.contains(*host)).collect();
         let running = self.in_parallel(&hosts, |host| {
             self.client.running_tasks(&node(host)?).map_err(|error| failed(&error))
         })?;
@@ -95,11 +129,19 @@ impl Proxmox {
         self.place.nodes.values().map(|address| &address.host).collect()
     }
 
-    /// The site's artifacts that are on the storages of the hosts of its nodes.
+    /// The site's artifacts that are on the storages of the hosts of its nodes, as far as those are there.
     pub(super) fn artifacts(&self) -> Result<BTreeSet<(Hostname, String)>, CallError> {
+        self.artifacts_but(&self.away()?)
+    }
+
+    fn artifacts_but(
+        &self,
+        away: &BTreeSet<Hostname>,
+    ) -> Result<BTreeSet<(Hostname, String)>, CallError> {
         let asked: Vec<(&Hostname, Content)> = self
             .hosts()
             .into_iter()
+            .filter(|host| !away.contains(*host))
             .flat_map(|host| [Content::Import, Content::Template].map(|content| (host, content)))
             .collect();
         let found = self.in_parallel(&asked, |(host, content)| {

@@ -54,6 +54,25 @@ fn every_refusal_says_what_where_why_and_how_to_mend_it() {
     let mut add = |case: &str, refusal: String| writeln!(text, "{case}:\n{refusal}").unwrap();
     add("no quorum", refusal(&deploy(), &wanted, |survey| survey.quorate = false));
     add("unknown node", refusal(&only("sql4"), &wanted, |_| {}));
+    add(
+        "host away",
+        refusal(&deploy(), &wanted, |survey| {
+            survey.away.insert(name("pve3"));
+        }),
+    );
+    add(
+        "guest on a host that is away",
+        refusal(&sql3(), &wanted, |survey| {
+            survey.guests.retain(|guest| guest.record.node.as_str() != "sql3");
+            survey.strangers.push(stranger(4003, "", Strangeness::Unseen(Some(name("sql3")))));
+        }),
+    );
+    add(
+        "unknown guest on a host that is away",
+        refusal(&sql3(), &wanted, |survey| {
+            survey.strangers.push(stranger(4003, "", Strangeness::Unseen(None)));
+        }),
+    );
     let roles = Scope { roles: vec![name("mail")], nodes: vec![] };
     add("unknown role", refusal(&Goal::Rollback { scope: roles }, &wanted, |_| {}));
     add(
@@ -271,4 +290,41 @@ fn a_site_with_two_nodes_of_one_name_or_without_a_role_is_none() {
     nodes[1].role = name("mail");
     nodes[1].name = name("lb9");
     assert!(matches!(make(nodes), Err(WantedError::NoRole { .. })));
+}
+
+#[test]
+fn a_host_that_is_away_stops_only_what_may_lie_on_it() {
+    let away = |survey: &mut Survey| {
+        let lost: Vec<_> =
+            survey.guests.iter().filter(|it| it.host.as_str() == "pve3").cloned().collect();
+        survey.guests.retain(|guest| guest.host.as_str() != "pve3");
+        survey.away.insert(name("pve3"));
+        survey.strangers.extend(lost.into_iter().map(|guest| Stranger {
+            host: Some(name("pve3")),
+            ..stranger(guest.id.0, "", Strangeness::Unseen(Some(guest.record.node)))
+        }));
+    };
+    let mut survey = deployed().borrow().survey();
+    away(&mut survey);
+    let wanted = campus(2);
+    let standings: Vec<_> = differences(&wanted, &survey)
+        .iter()
+        .map(|one| (one.node.name.to_string(), one.standing))
+        .filter(|(_, standing)| *standing == Standing::Unknown)
+        .collect();
+    assert_eq!(standings, [("sql3".to_owned(), Standing::Unknown)]);
+    let planned = plan(&wanted, &only("lb1"), &survey, &Known::default());
+    assert_eq!(planned.ending, Ending::Done);
+    assert!(!planned.steps.is_empty());
+    // One that votes with it is not taken down, unless the guest on that host answers all the same.
+    let silent = |node: &Node| match node.name.as_str() {
+        "sql3" => (node.name.clone(), Health::Silent("no route".to_owned())),
+        _ => (node.name.clone(), Health::Ready { leads: false }),
+    };
+    let known = Known(wanted.nodes().iter().map(silent).collect());
+    let decision = decide(&wanted, &only("sql2"), &survey, &known);
+    assert!(matches!(decision, Decision::Await(Gate::Others { .. })), "{decision:?}");
+    // What is seen can still be pruned.
+    let scope = Scope::default();
+    assert_eq!(decide(&wanted, &Goal::Prune { scope }, &survey, &known), Decision::Settled);
 }

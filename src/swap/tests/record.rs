@@ -103,11 +103,24 @@ fn what_people_write_stays_until_there_is_no_room() {
 
 #[test]
 fn tags_are_those_that_proxmox_takes_and_foreign_ones_stay() {
-    let before = ["backup-daily", "imgbuild", "imgbuild-old", "img-0123456789ab", "img-other"];
+    let before = [
+        "backup-daily",
+        "imgbuild",
+        "imgbuild-old",
+        "imgbuild-node-sql9",
+        "img-0123456789ab",
+        "img-other",
+    ];
     let before: Vec<String> = before.iter().map(ToString::to_string).collect();
     let short = format!("img-{}", example().image.short());
-    let expected =
-        ["backup-daily", "img-other", "imgbuild", "imgbuild-failed", "imgbuild-site-campus"];
+    let expected = [
+        "backup-daily",
+        "img-other",
+        "imgbuild",
+        "imgbuild-failed",
+        "imgbuild-node-sql1",
+        "imgbuild-site-campus",
+    ];
     let mut expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
     expected.push(short);
     expected.sort();

@@ -1,11 +1,13 @@
 //! What the fake keeps: nodes, storages, guests, volumes, tasks. Tests look at it and change it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imgbuild::digest::Digest;
 
 use super::Flavour;
+use super::backing::{Backing, Beside};
 use super::fault::Spoil;
 
 /// A storage.
@@ -148,6 +150,8 @@ pub struct Task {
     pub user: String,
     pub due: Instant,
     pub work: Option<Work>,
+    /// What it has begun and waits for.
+    pub beside: Option<Beside>,
     pub log: Vec<String>,
     /// `None` while it runs.
     pub exit: Option<String>,
@@ -190,6 +194,10 @@ pub struct Cluster {
     pub history: Vec<String>,
     /// What becomes of the next task, if not what it is for.
     pub spoil: Option<Spoil>,
+    /// What is behind the containers, if anything.
+    pub backing: Option<Arc<dyn Backing>>,
+    /// What the work of a task has just begun.
+    pub beside: Option<Beside>,
     next: u64,
 }
 
@@ -228,6 +236,8 @@ impl Cluster {
             durations: BTreeMap::new(),
             history: Vec::new(),
             spoil: None,
+            backing: None,
+            beside: None,
             next: 1,
         };
         super::access::minimal(&mut cluster);
@@ -332,6 +342,7 @@ impl Cluster {
             user,
             due: Instant::now() + duration,
             work: Some(work),
+            beside: None,
             log: Vec::new(),
             exit: None,
         });
@@ -341,12 +352,25 @@ impl Cluster {
     /// Ends the tasks whose time is over.
     pub fn advance(&mut self) {
         let now = Instant::now();
-        while let Some(index) =
-            self.tasks.iter().position(|task| task.exit.is_none() && task.due <= now)
-        {
-            let work = self.tasks[index].work.take();
-            let result = work.map_or(Ok(Vec::new()), |work| work(self));
+        let ends = |task: &Task| {
+            let waits = task.beside.as_ref().is_some_and(|(job, _)| !job.is_finished());
+            task.exit.is_none() && task.due <= now && !waits
+        };
+        while let Some(index) = self.tasks.iter().position(ends) {
+            let result = match (self.tasks[index].work.take(), self.tasks[index].beside.take()) {
+                (Some(work), _) => work(self),
+                (None, Some((job, then))) => {
+                    let done = job.join().unwrap_or_else(|_| Err("it panicked".to_owned()));
+                    then(self, done)
+                }
+                (None, None) => Ok(Vec::new()),
+            };
+            let beside = self.beside.take();
             let task = &mut self.tasks[index];
+            if beside.is_some() && result.is_ok() {
+                task.beside = beside;
+                continue;
+            }
             match result {
                 Ok(lines) => {
                     let warnings = lines.iter().filter(|line| line.starts_with("WARN")).count();

@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod api;
+pub mod backing;
 pub mod cluster;
 pub mod fault;
 pub mod format;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use imgbuild::proxmox::{Client, Fingerprint, NodeName, Pace, Trust};
 
+#[allow(unused_imports)]
 pub use cluster::{Cluster, Guest, Kind};
 #[allow(unused_imports)]
 pub use fault::{Fault, Spoil, When};
@@ -96,9 +98,25 @@ impl Pve {
 
     /// As [`Pve::start`], with this certificate.
     pub fn with_certificate(flavour: Flavour, certificate: Certificate) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::serve(flavour, certificate, listener)
+    }
+
+    /// As [`Pve::start`], with real containers, answering at `listener`, which has an address of this machine,
+    /// or of a network of its own.
+    pub fn start_backed(
+        flavour: Flavour,
+        listener: TcpListener,
+        backing: Arc<dyn backing::Backing>,
+    ) -> Self {
+        let pve = Self::serve(flavour, Certificate::Good, listener);
+        pve.cluster().backing = Some(backing);
+        pve
+    }
+
+    fn serve(flavour: Flavour, certificate: Certificate, listener: TcpListener) -> Self {
         schema::schema();
         let tls = tls::tls(certificate);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("the address of a bound socket");
         let shared = Arc::new(Shared {
             cluster: Mutex::new(Cluster::new(flavour, TOKEN)),
@@ -204,6 +222,8 @@ impl Pve {
 
 impl Drop for Pve {
     fn drop(&mut self) {
+        // The threads stay until the process ends; what is behind the guests need not.
+        self.cluster().backing = None;
         let invalid = self.take_invalid();
         if !std::thread::panicking() {
             assert!(invalid.is_empty(), "the API does not allow these requests: {invalid:#?}");

@@ -154,6 +154,14 @@ fn validate(head: &Head, given: &[(String, String)], shared: &Shared) -> Option<
     Some(Reply::parameters(errors))
 }
 
+/// Where an upload is kept, if guests are made of it.
+fn keep(shared: &Shared) -> io::Result<Option<(u64, std::fs::File)>> {
+    let mut cluster = lock(&shared.cluster);
+    let Some(backing) = cluster.backing.clone() else { return Ok(None) };
+    let number = cluster.number();
+    Ok(Some((number, std::fs::File::create(backing.file(number))?)))
+}
+
 fn upload_request(
     stream: &mut Stream,
     buffer: &mut Vec<u8>,
@@ -174,8 +182,9 @@ fn upload_request(
     if let Some(Fault::Slow(pause)) = fault {
         std::thread::sleep(pause);
     }
-    let file = match upload::read(head, stream, buffer)? {
-        Ok(file) => file,
+    let (identity, keep) = keep(shared)?.unzip();
+    let file = match upload::read(head, stream, buffer, keep)? {
+        Ok(file) => upload::Uploaded { kept: identity, ..file },
         Err(message) => return wire::write(stream, &Reply::error(500, message), shared.in_body),
     };
     let fields = [

@@ -1,13 +1,14 @@
 //! Uploads, taken apart as `file_upload_multipart` of `PVE/APIServer/AnyEvent.pm` does it: by looking at
 //! what has arrived so far. What it would take for something else, this does, too.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 
 use imgbuild::digest::{Digest, Hasher};
 
 use super::wire::Head;
 
-/// A file that arrived. Its bytes are not kept.
+/// A file that arrived. Its bytes are kept only if somebody wants to make guests of it.
 #[derive(Clone, Debug, Default)]
 pub struct Uploaded {
     pub content: Option<String>,
@@ -16,6 +17,8 @@ pub struct Uploaded {
     pub filename: String,
     pub size: u64,
     pub digest: Option<Digest>,
+    /// By which identity its bytes are kept.
+    pub kept: Option<u64>,
     /// Other parameters, of the query.
     pub query: Vec<(String, String)>,
 }
@@ -27,6 +30,7 @@ struct Parser<'a> {
     phase: u8,
     file: Uploaded,
     hasher: Hasher,
+    keep: Option<File>,
 }
 
 /// Reads an upload with the declared length, as pieces arrive. The inner error is what is answered.
@@ -34,6 +38,7 @@ pub fn read(
     head: &Head,
     input: &mut impl Read,
     buffer: &mut Vec<u8>,
+    keep: Option<File>,
 ) -> io::Result<Result<Uploaded, String>> {
     let Some(length) = head.header("Content-Length").and_then(|text| text.parse::<u64>().ok())
     else {
@@ -50,6 +55,7 @@ pub fn read(
         phase: 0,
         file: Uploaded { query: super::wire::parameters(&head.query), ..Uploaded::default() },
         hasher: Hasher::new(),
+        keep,
     };
     let mut arrived = parser.buffer.len() as u64;
     let mut piece = vec![0; 128 * 1024];
@@ -157,6 +163,9 @@ impl Parser<'_> {
 
     fn take(&mut self, count: usize) {
         self.hasher.update(&self.buffer[..count]);
+        if let Some(keep) = &mut self.keep {
+            keep.write_all(&self.buffer[..count]).expect("room for uploaded files");
+        }
         self.file.size += count as u64;
         self.buffer.drain(..count);
     }
@@ -194,7 +203,8 @@ mod tests {
             ..Head::default()
         };
         let pieces = pieces.into_iter().map(|piece| piece.as_bytes().to_vec()).collect();
-        read(&head, &mut Pieces(pieces), &mut Vec::new()).map_err(|error| error.to_string())?
+        read(&head, &mut Pieces(pieces), &mut Vec::new(), None)
+            .map_err(|error| error.to_string())?
     }
 
     const FIELDS: &str = "--B\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\nimport\r\n\

@@ -360,7 +360,8 @@ impl World {
             }
         }
         let (artifacts, now) = (self.artifacts.clone(), Moment::from_unix(self.now));
-        Survey { now, quorate: true, guests, strangers, artifacts }
+        let away = std::collections::BTreeSet::new();
+        Survey { now, quorate: true, guests, strangers, away, artifacts }
     }
 
     pub fn health(&self, node: &Hostname) -> Health {

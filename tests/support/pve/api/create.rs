@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::access::option;
+use super::super::backing::Backing;
 use super::super::cluster::{Cluster, Config, Guest, Kind, is_drive, volume_of};
 use super::super::wire::Reply;
 use super::{Answer, Parameters, fail, ok};
@@ -39,20 +40,38 @@ pub fn call(cluster: &mut Cluster, node: &str, kind: Kind, parameters: &Paramete
     let (node_name, given) = (node.to_owned(), parameters.clone());
     let work = move |cluster: &mut Cluster| match fill(cluster, &node_name, vmid, kind, &given) {
         Ok(config) => {
-            let guest = cluster.guests.get_mut(&vmid).ok_or("it is gone")?;
-            guest.config = config;
-            cluster.history.push(format!("create {vmid}"));
-            Ok(Vec::new())
+            let template = given.get("ostemplate").and_then(|file| cluster.file(&node_name, file));
+            let template = template.map_or(0, |file| file.identity);
+            let volumes = cluster.mounted(&config);
+            let unpack = move |backing: &dyn Backing| backing.unpack(vmid, template, &volumes);
+            let then = move |cluster: &mut Cluster, unpacked: Result<(), String>| {
+                if let Err(error) = unpacked {
+                    return undone(cluster, vmid, kind, &error);
+                }
+                let guest = cluster.guests.get_mut(&vmid).ok_or("it is gone")?;
+                guest.config = config;
+                cluster.history.push(format!("create {vmid}"));
+                Ok(Vec::new())
+            };
+            cluster.beside(vmid, unpack, Box::new(then))
         }
-        Err(error) => {
-            cluster.guests.remove(&vmid);
-            let own = |volume: &String| super::super::cluster::owner_of(volume) == Some(vmid);
-            cluster.volumes.retain(|volume, _| !own(volume));
-            Err(format!("unable to create {} {vmid} - {error}", kind.word()))
-        }
+        Err(error) => undone(cluster, vmid, kind, &error),
     };
     let name = if kind == Kind::Qemu { "qmcreate" } else { "vzcreate" };
     ok(json!(cluster.task(node, name, &vmid.to_string(), Box::new(work))))
+}
+
+/// Takes away what was not made to its end.
+fn undone(
+    cluster: &mut Cluster,
+    vmid: u32,
+    kind: Kind,
+    error: &str,
+) -> Result<Vec<String>, String> {
+    cluster.guests.remove(&vmid);
+    let own = |volume: &String| super::super::cluster::owner_of(volume) == Some(vmid);
+    cluster.volumes.retain(|volume, _| !own(volume));
+    Err(format!("unable to create {} {vmid} - {error}", kind.word()))
 }
 
 /// What is refused before the task.

@@ -39,6 +39,7 @@ pub fn call(
         ("GET", ["status", "current"]) => {
             cluster.check(&path, &["VM.Audit"])?;
             let managed = u8::from(cluster.ha.contains_key(&vmid));
+            cluster.look();
             let guest = find(cluster, address)?;
             let mut status = json!({
                 "vmid": vmid, "status": if guest.running { "running" } else { "stopped" },
@@ -320,15 +321,20 @@ fn destroy(cluster: &mut Cluster, address: Address<'_>, parameters: &Parameters)
             .filter_map(|(_, value)| volume_of(value))
             .filter(|volume| owner_of(volume) == Some(vmid))
             .collect();
-        for volume in referenced {
-            if cluster.volumes.remove(&volume).is_some() {
-                cluster.history.push(format!("free {volume}"));
+        let then = move |cluster: &mut Cluster, removed: Result<(), String>| {
+            removed?;
+            for volume in referenced {
+                if let Some(freed) = cluster.volumes.remove(&volume) {
+                    cluster.history.push(format!("free {volume}"));
+                    cluster.backing.iter().for_each(|backing| backing.free(freed.identity));
+                }
             }
-        }
-        cluster.guests.remove(&vmid);
-        cluster.ha.remove(&vmid);
-        cluster.history.push(format!("destroy {vmid}"));
-        Ok(Vec::new())
+            cluster.guests.remove(&vmid);
+            cluster.ha.remove(&vmid);
+            cluster.history.push(format!("destroy {vmid}"));
+            Ok(Vec::new())
+        };
+        cluster.beside(vmid, move |backing| backing.destroy(vmid), Box::new(then))
     };
     let name = if kind == Kind::Qemu { "qmdestroy" } else { "vzdestroy" };
     ok(json!(cluster.task(node, name, &vmid.to_string(), Box::new(work))))

@@ -1,7 +1,10 @@
 //! Starting and stopping.
 
+use std::time::Duration;
+
 use serde_json::json;
 
+use super::super::backing::Backing;
 use super::super::cluster::{Cluster, Kind, Work};
 use super::guest::Address;
 use super::{Answer, Parameters, check_lock, fail, find, ok, unknown};
@@ -22,6 +25,9 @@ pub fn call(
     if what != "start" && kind == Kind::Lxc && !guest.running {
         return fail(format!("CT {vmid} not running"));
     }
+    // `PVE/API2/LXC/Status.pm`, `PVE/API2/Qemu.pm`: a minute, unless somebody says otherwise.
+    let timeout = parameters.get("timeout").and_then(|text| text.parse().ok()).unwrap_or(60);
+    let timeout = Duration::from_secs(timeout);
     let force = parameters.get("forceStop").is_some_and(|force| force == "1");
     let work: Work = match what {
         "start" => Box::new(move |cluster| start(cluster, vmid)),
@@ -30,9 +36,22 @@ pub fn call(
             if guest.running && guest.stubborn && !force {
                 return Err("VM quit/powerdown failed - got timeout".to_owned());
             }
-            stop(cluster, vmid)
+            let ask = move |backing: &dyn Backing| match backing.shutdown(vmid, timeout) {
+                Err(_) if force => backing.stop(vmid),
+                done => done,
+            };
+            let then = move |cluster: &mut Cluster, done: Result<(), String>| {
+                done.and_then(|()| stop(cluster, vmid))
+            };
+            cluster.beside(vmid, ask, Box::new(then))
         }),
-        "stop" => Box::new(move |cluster| stop(cluster, vmid)),
+        "stop" => Box::new(move |cluster| {
+            let end = move |backing: &dyn Backing| backing.stop(vmid);
+            let then = move |cluster: &mut Cluster, done: Result<(), String>| {
+                done.and_then(|()| stop(cluster, vmid))
+            };
+            cluster.beside(vmid, end, Box::new(then))
+        }),
         _ => return unknown("POST", &["status", what]),
     };
     let prefix = if kind == Kind::Qemu { "qm" } else { "vz" };
@@ -63,11 +82,18 @@ pub fn start(cluster: &mut Cluster, vmid: u32) -> Result<Vec<String>, String> {
     if let Some(missing) = volumes.iter().find(|volume| !cluster.sees(&node, volume)) {
         return Err(format!("no such logical volume '{missing}'"));
     }
-    let guest = cluster.guests.get_mut(&vmid).ok_or("it is gone")?;
-    guest.running = true;
-    guest.starts += 1;
-    cluster.history.push(format!("start {vmid}"));
-    Ok(Vec::new())
+    let config = cluster.guests.get(&vmid).ok_or("it is gone")?.config.clone();
+    let mounted = cluster.mounted(&config);
+    let begin = move |backing: &dyn Backing| backing.start(vmid, &config, &mounted);
+    let then = move |cluster: &mut Cluster, started: Result<(), String>| {
+        started?;
+        let guest = cluster.guests.get_mut(&vmid).ok_or("it is gone")?;
+        guest.running = true;
+        guest.starts += 1;
+        cluster.history.push(format!("start {vmid}"));
+        Ok(Vec::new())
+    };
+    cluster.beside(vmid, begin, Box::new(then))
 }
 
 fn stop(cluster: &mut Cluster, vmid: u32) -> Result<Vec<String>, String> {

@@ -39,7 +39,10 @@ pub fn call(cluster: &mut Cluster, segments: &[&str], parameters: &Parameters) -
             cluster.check("/", &["Sys.Audit"])?;
             ok(status(cluster))
         }
-        ["cluster", "resources"] => ok(resources(cluster)),
+        ["cluster", "resources"] => {
+            cluster.look();
+            ok(resources(cluster))
+        }
         ["cluster", "nextid"] => next_id(cluster, parameters),
         ["cluster", "ha", "resources"] => {
             cluster.check("/", &["Sys.Audit"])?;
@@ -86,7 +89,12 @@ fn resources(cluster: &Cluster) -> Value {
                 "vmid": vmid, "node": guest.node, "template": 0,
                 "status": if guest.running { "running" } else { "stopped" },
             });
-            let name = guest.config.get("name").or(guest.config.get("hostname"));
+            // Of a node that is not there, only what is in the cluster's file system (`PVE/API2/Cluster.pm`).
+            let there = cluster.nodes.get(&guest.node) == Some(&true);
+            if !there {
+                item["status"] = json!("unknown");
+            }
+            let name = guest.config.get("name").or(guest.config.get("hostname")).filter(|_| there);
             let ha = cluster.ha.get(vmid);
             for (key, value) in [
                 ("name", name),

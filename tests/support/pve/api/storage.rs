@@ -48,7 +48,10 @@ pub fn call(
             let volume = (*volume).to_owned();
             let id = volume.split('/').next_back().unwrap_or_default().to_owned();
             let work = move |cluster: &mut Cluster| {
-                cluster.files.remove(&key);
+                let gone = cluster.files.remove(&key);
+                if let (Some(file), Some(backing)) = (gone, &cluster.backing) {
+                    let _ = std::fs::remove_file(backing.file(file.identity));
+                }
                 Ok(vec![format!("Removed volume '{volume}'")])
             };
             ok(json!(cluster.task(node, "imgdel", &id, Box::new(work))))
@@ -140,7 +143,7 @@ pub fn upload(cluster: &mut Cluster, node: &str, storage: &str, file: Uploaded) 
             return Err(format!("checksum mismatch: got '{got}' != expect '{expect}'"));
         }
         let shared = cluster.storages[&storage].shared;
-        let identity = cluster.number();
+        let identity = file.kept.unwrap_or_else(|| cluster.number());
         let volume = format!("{storage}:{content}/{name}");
         let key = cluster.file_key(&node_name, &volume);
         cluster.files.insert(
