@@ -201,6 +201,7 @@ fn a_role_that_is_not_there_is_refused_before_anything_is_built() {
 }
 
 #[test]
+#[ignore = "takes a minute where the processor is emulated, and tests/boot_disk.rs boots the same disk"]
 fn a_proxy_boots_as_a_machine_too() {
     boots_as_a_machine("haproxy");
 }

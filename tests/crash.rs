@@ -17,7 +17,7 @@ use support::package::Package;
 use support::project::{Ended, Project};
 
 /// How many builds are killed; `IMGBUILD_TEST_KILLS` says another number.
-const KILLS: u32 = 15;
+const KILLS: u32 = 10;
 
 /// Packages with scripts that take a moment each, so that there is a process of the image to leave behind.
 fn packages() -> Vec<Package> {

@@ -32,6 +32,7 @@ fn code() -> std::path::PathBuf {
 
 /// The database and what is in front of it: the part that can lose what somebody was promised.
 #[test]
+#[ignore = "boots three databases twice, under load: minutes"]
 fn the_database_is_replaced_while_it_is_written_to_and_loses_nothing() {
     if let Some(reason) = unavailable() {
         eprintln!("skipped: {reason}");
