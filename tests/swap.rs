@@ -5,6 +5,10 @@
 mod bad;
 #[path = "swap/hosts.rs"]
 mod hosts;
+#[path = "swap/machines.rs"]
+mod machines;
+#[path = "swap/order.rs"]
+mod order;
 #[path = "swap/preflight.rs"]
 mod preflight;
 #[path = "support/pve/mod.rs"]
@@ -273,54 +277,6 @@ fn a_site_is_deployed_changed_taken_back_and_cleaned_up() {
     }
 }
 
-/// As containers are; their disks are imported, and their state volumes known by serial numbers.
-#[test]
-fn a_site_of_machines_is_deployed_changed_taken_back_and_cleaned_up() {
-    let Some(base) = base() else { return };
-    for flavour in [Flavour::V8, Flavour::V9] {
-        let site = Site::of_machines(base, flavour);
-        let first = site.build("1");
-        deployed(&site, &first);
-        let creations = site.pve.seen().into_iter().filter(|it| it.path.ends_with("/qemu"));
-        let imported = creations.filter(|creation| {
-            creation.parameters.iter().any(|(key, value)| {
-                key == "scsi0"
-                    && value
-                        .contains(&format!("import-from=local:import/imgbuild-app-1.0.0-{first}"))
-            })
-        });
-        assert_eq!(imported.count(), usize::from(NODES));
-        let macs = cards(&site);
-        let second = site.build("2");
-        let plan = site.succeed(&["plan", "--commands"]);
-        for expected in ["$ qm create", "import-from=", "$ qm disk move", "$ qm start"] {
-            assert!(plan.contains(expected), "{expected}: {plan}");
-        }
-        site.succeed(&["swap", "--yes"]);
-        assert_eq!(site.running(), all(&second));
-        assert_eq!(cards(&site), macs, "a node keeps its hardware address");
-        brought_back(&site, &first);
-        site.succeed(&["swap", "--yes"]);
-        let third = site.build("3");
-        a_sick_image_is_taken_back(&site, &second, &third);
-        cleaned_up(&site);
-        assert_eq!(site.pve.take_invalid(), [""; 0]);
-    }
-}
-
-/// The hardware addresses of the guests that run, by node.
-fn cards(site: &Site) -> Vec<(String, String)> {
-    let cluster = site.pve.cluster();
-    let guests = cluster.guests.values().filter(|guest| guest.running);
-    let card = |guest: &pve::Guest| {
-        let mac = guest.config["net0"].split(',').find(|part| part.contains(":")).unwrap();
-        (guest.config["name"].clone(), mac.to_owned())
-    };
-    let mut cards: Vec<_> = guests.map(card).collect();
-    cards.sort();
-    cards
-}
-
 fn all(image: &str) -> Vec<Option<String>> {
     vec![Some(image.to_owned()); NODES.into()]
 }
@@ -427,36 +383,6 @@ fn cleaned_up(site: &Site) {
     let volumes = site.volumes();
     assert_eq!(volumes.len(), usize::from(NODES));
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
-}
-
-#[test]
-fn a_node_that_says_that_it_leads_is_replaced_last() {
-    let Some(base) = base() else { return };
-    let site = Site::new(base, Flavour::V9);
-    site.build("1");
-    site.succeed(&["swap", "--yes"]);
-    site.build("2");
-    site.leader.store(3, Ordering::Relaxed);
-    let status = site.succeed(&["status"]);
-    assert!(status.lines().any(|line| line.starts_with("app3") && line.ends_with("ready, leads")));
-    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
-    let leads: Vec<_> = status["nodes"].as_array().unwrap().iter().map(|it| &it["leads"]).collect();
-    assert_eq!(leads, [false, false, true]);
-    let plan = site.succeed(&["plan"]);
-    let order: Vec<&str> = plan
-        .lines()
-        .filter(|line| line.contains("give the node to"))
-        .map(|line| line[6..].trim())
-        .collect();
-    let order: Vec<&str> = order.iter().map(|line| &line[..4]).collect();
-    assert_eq!(order, ["app2", "app1", "app3"], "{plan}");
-    let told = site.run(&["swap", "--yes"]).stderr;
-    let order: Vec<&str> = told
-        .lines()
-        .filter(|line| line.contains("give the node to"))
-        .map(|line| &line[..4])
-        .collect();
-    assert_eq!(order, ["app2", "app1", "app3"], "{told}");
 }
 
 #[test]
