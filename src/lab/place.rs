@@ -204,7 +204,8 @@ impl Place {
         if !self.exists() {
             return Err(self.no_lab());
         }
-        if let (Some(lease), _) = Leases::new(self.clone()).read().map_err(Error::Guest)? {
+        // One that cannot be read keeps nobody from removing it with the rest.
+        if let Ok((Some(lease), _)) = Leases::new(self.clone()).read() {
             return Err(Error::Operated(Box::new(lease)));
         }
         self.host().end(executable)?;

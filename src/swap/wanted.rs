@@ -13,7 +13,7 @@ use crate::digest::Digest;
 pub struct Role {
     /// Its name.
     pub name: ImageName,
-    /// Roles with a lower number are replaced first, and deployed last: `[swap] order`.
+    /// Roles with a lower number are replaced first, and deployed last if none needs the other: `[swap] order`.
     pub order: u32,
     /// What its guests are.
     pub kind: GuestKind,

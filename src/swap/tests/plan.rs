@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::model::World;
 use super::{campus, deploy, deployed, name};
+use crate::definition::ImageName;
 use crate::digest::Digest;
 use crate::swap::*;
 
@@ -137,4 +139,34 @@ fn a_large_site_has_a_plan_for_every_node() {
         matches!(planned, Planned::Step(Step::Write { change: Change::Commit, .. }))
     });
     assert_eq!((plan.ending, commits.count()), (Ending::Done, 200));
+}
+
+#[test]
+fn a_role_is_deployed_after_those_that_it_needs() {
+    let site = campus(1);
+    let deployed = |needs: &[(&str, &str)]| {
+        let roles = site.roles().cloned().map(|mut role| {
+            let own = needs.iter().filter(|(who, _)| name::<ImageName>(who) == role.name);
+            role.needs = own.map(|(_, whom)| name(whom)).collect();
+            role
+        });
+        let nodes = site.nodes().to_vec();
+        let (ids, grace) = (site.ids().clone(), site.grace());
+        let site = Wanted::new(name("campus"), roles.collect(), nodes, ids, grace).unwrap();
+        let survey = World::new(site.clone()).survey();
+        let plan = super::super::plan(&site, &deploy(), &survey, &Known::default());
+        let created = plan.steps.into_iter().filter_map(|step| match step {
+            Planned::Step(Step::Create(new)) => Some(new.record.node.to_string()),
+            _ => None,
+        });
+        created.collect::<Vec<_>>()
+    };
+    let (balancers, databases) = (["lb1", "lb2"], ["sql1", "sql2", "sql3"]);
+    // Databases have the higher order.
+    assert_eq!(deployed(&[])[..3], databases);
+    assert_eq!(deployed(&[("haproxy", "galera")])[..3], databases);
+    assert_eq!(deployed(&[("galera", "haproxy")])[..2], balancers);
+    // What the site does not have, and what goes in circles, changes nothing.
+    assert_eq!(deployed(&[("galera", "proxysql")])[..3], databases);
+    assert_eq!(deployed(&[("galera", "haproxy"), ("haproxy", "galera")])[..3], databases);
 }
