@@ -71,10 +71,10 @@ pub fn the_writer_is_killed(site: &Site, report: &mut Report) {
     );
 }
 
-/// An image that is never ready: its database is where nobody answers.
+/// An image that is never ready: nobody has made its database. `check` cannot know that.
 pub fn an_image_that_never_gets_ready_is_taken_back(site: &Site, report: &mut Report) {
     let good = "php_workers = 5";
-    let bad = "php_workers = 6\ndatabase_port = 6999";
+    let bad = "php_workers = 6\ndatabase_name = \"absent\"";
     let before = site.images("moodle");
     site.change(good, bad);
     let load = users(site, Users { writers: 0, readers: 2, members: 2, uploaders: 1 });

@@ -40,7 +40,7 @@ impl Report {
     /// Writes the tables to where the environment wants them.
     pub fn write(&self) {
         let Some(path) = env::var_os("IMGBUILD_VALIDATION") else { return };
-        let mut text = include_str!("validation.md").to_owned();
+        let mut text = include_str!("validation.md.in").to_owned();
         for (mark, head, rows) in [
             (
                 "<!-- thesis -->",
