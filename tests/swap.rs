@@ -379,10 +379,25 @@ fn cleaned_up(site: &Site) {
     assert!(!told["steps"].as_array().unwrap().is_empty(), "{told}");
     let cluster = site.pve.cluster();
     assert!(cluster.guests.len() < guests, "{} of {guests} guests are left", cluster.guests.len());
+    // What they were made from is gone, too, and what others were made from is not.
+    let (named, stored) = artifacts(&cluster);
+    assert!(stored.is_subset(&named), "{stored:?} beside {named:?}");
     drop(cluster);
     let volumes = site.volumes();
     assert_eq!(volumes.len(), usize::from(NODES));
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
+}
+
+/// The artifacts that guests say they were made from, and those on the storage.
+fn artifacts(cluster: &pve::Cluster) -> (BTreeSet<String>, BTreeSet<String>) {
+    let line = |guest: &pve::Guest| {
+        let text = guest.config.get("description")?.clone();
+        let name = text.lines().find_map(|line| line.strip_prefix("artifact = \""))?;
+        Some(name.trim_end_matches('"').to_owned())
+    };
+    let stored = cluster.volumes.keys().filter_map(|volume| Some(volume.rsplit_once('/')?.1));
+    let stored = stored.filter(|name| name.starts_with("imgbuild-app-")).map(str::to_owned);
+    (cluster.guests.values().filter_map(line).collect(), stored.collect())
 }
 
 #[test]

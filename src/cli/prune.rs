@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use miette::Result;
+use miette::{Result, miette};
 
 use super::context::Context;
 use super::site::{ChangeArguments, Opened, say_kept, scope};
@@ -14,5 +14,12 @@ pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<Exit
     let scope = scope(&opened.wanted, &arguments.names)?;
     let survey = opened.managed().survey()?;
     say_kept(context, &remains(&opened.wanted, &survey));
-    confirmed(context, &opened, &Goal::Prune { scope }, "prune", arguments.yes)
+    let artifacts = opened.platform.may_remove_files().map_err(|error| miette!("{error}"))?;
+    if !artifacts {
+        context.say(
+            "the images that guests were made from stay on the storage: the token may not remove files there \
+             (docs/proxmox.md#token-and-role)",
+        );
+    }
+    confirmed(context, &opened, &Goal::Prune { scope, artifacts }, "prune", arguments.yes)
 }

@@ -35,7 +35,7 @@ pub fn decide(wanted: &Wanted, goal: &Goal, survey: &Survey, known: &Known) -> D
         }
         Goal::Undo { reason, .. } => undo(&sight, &views, reason.as_deref()),
         Goal::Rollback { scope } => rollback(&sight, &views, scope),
-        Goal::Prune { scope } => prune(&sight, scope),
+        Goal::Prune { scope, artifacts } => prune(&sight, scope, *artifacts),
     }
 }
 
@@ -195,22 +195,32 @@ fn latest(sight: &Sight, role: &Role) -> Option<Digest> {
     }
 }
 
-fn prune(sight: &Sight, scope: &Scope) -> Decision {
-    let doomed = sight.survey.guests.iter().find(|guest| {
+fn prune(sight: &Sight, scope: &Scope, artifacts: bool) -> Decision {
+    let is_doomed = |guest: &Guest| {
         let position = sight.wanted.position(guest.record.node.as_str());
         let inside = match position {
             Some(position) => scope.holds(sight.views[position].node),
             None => scope.is_all(),
         };
         inside && kept(sight, guest).is_none()
-    });
-    match doomed {
-        Some(guest) => Decision::Do(Step::Destroy {
-            node: guest.record.node.clone(),
-            guest: guest.id,
-            revision: guest.revision.clone(),
+    };
+    let guests = &sight.survey.guests;
+    let Some(doomed) = guests.iter().find(|guest| is_doomed(guest)) else {
+        return Decision::Settled;
+    };
+    // Before the guest: it is what tells that the artifact was ours.
+    let artifact = &doomed.record.artifact;
+    let is_wanted = !artifacts || sight.wanted.roles().any(|role| role.artifact == *artifact);
+    let is_named = guests.iter().any(|it| it.record.artifact == *artifact && !is_doomed(it));
+    let mut stored = sight.survey.artifacts.iter();
+    match stored.find(|((_, name), _)| name == artifact) {
+        Some(((host, _), size_bytes)) if !is_wanted && !is_named => Decision::Do(Step::Discard {
+            node: doomed.record.node.clone(),
+            host: host.clone(),
+            artifact: artifact.clone(),
+            size_bytes: *size_bytes,
         }),
-        None => Decision::Settled,
+        _ => Decision::Do(Step::destroy(doomed)),
     }
 }
 

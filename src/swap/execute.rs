@@ -347,6 +347,7 @@ impl Run<'_, '_> {
         let platform = self.operator.platform;
         let done = match step {
             Step::Upload { host, artifact, .. } => platform.ensure_artifact(host, artifact, watch),
+            Step::Discard { host, artifact, .. } => platform.discard_artifact(host, artifact),
             Step::Create(new) => platform.create(new, watch),
             Step::Write { guest, revision, record, .. } => {
                 platform.write_record(*guest, revision, record)

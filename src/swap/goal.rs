@@ -55,6 +55,8 @@ pub enum Goal {
     Prune {
         /// Which nodes.
         scope: Scope,
+        /// Whether the artifacts that they were made from go as well, where nobody else needs them.
+        artifacts: bool,
     },
 }
 
@@ -145,7 +147,7 @@ impl Goal {
             Self::Deploy { scope, .. }
             | Self::Undo { scope, .. }
             | Self::Rollback { scope }
-            | Self::Prune { scope } => scope,
+            | Self::Prune { scope, .. } => scope,
         }
     }
 }

@@ -191,8 +191,7 @@ impl<'a> Proposal<'_, 'a> {
                 && free(guest).is_ok()
         });
         if let Some(guest) = left {
-            let (node, revision) = (self.view.node.name.clone(), guest.revision.clone());
-            return Err(Decision::Do(Step::Destroy { node, guest: guest.id, revision }));
+            return Err(Decision::Do(Step::destroy(guest)));
         }
         self.create(Some(current))
     }
@@ -201,7 +200,7 @@ impl<'a> Proposal<'_, 'a> {
         let (node, role) = (self.view.node, self.view.role);
         self.state_can_move(None, &node.host, role.kind)?;
         let (host, artifact) = (node.host.clone(), role.artifact.clone());
-        if !self.sight.survey.artifacts.contains(&(host.clone(), artifact.clone())) {
+        if !self.sight.survey.artifacts.contains_key(&(host.clone(), artifact.clone())) {
             let node = node.name.clone();
             return Err(Decision::Do(Step::Upload { node, host, artifact }));
         }

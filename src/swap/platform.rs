@@ -65,6 +65,8 @@ pub struct Guest {
     pub revision: Revision,
     /// What stands in its description.
     pub record: Record,
+    /// The size of its root, in GiB, if it has one of a fixed size.
+    pub root_gib: Option<u32>,
     /// The state volumes that it has.
     pub volumes: BTreeMap<VolumeName, Volume>,
     /// Disks that it has and that imgbuild did not give it. It is never destroyed while it has any.
@@ -121,8 +123,8 @@ pub struct Survey {
     pub strangers: Vec<Stranger>,
     /// The hosts that are not there: nobody can look at their guests, or change them.
     pub away: BTreeSet<Hostname>,
-    /// Which artifacts are there already: by host and file name.
-    pub artifacts: BTreeSet<(Hostname, String)>,
+    /// Which artifacts are there already, by host and file name, and how long they are, in bytes.
+    pub artifacts: BTreeMap<(Hostname, String), u64>,
 }
 
 /// What a guest says of itself.
@@ -216,6 +218,10 @@ pub trait Platform {
         artifact: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), CallError>;
+
+    /// Removes the artifact with this file name from where `host` has it. Does nothing where it is not. Guests that were
+    /// made from it do not need it.
+    fn discard_artifact(&self, host: &Hostname, artifact: &str) -> Result<(), CallError>;
 
     /// Makes a guest. A taken id is a [`CallError::Conflict`].
     fn create(&self, guest: &NewGuest, watch: &mut dyn Watch) -> Result<(), CallError>;

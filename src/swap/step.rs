@@ -83,6 +83,17 @@ pub enum Step {
         /// Its revision.
         revision: Revision,
     },
+    /// Remove an artifact that no guest will be made from any more.
+    Discard {
+        /// The node of the guest that was made from it.
+        node: Hostname,
+        /// The host.
+        host: Hostname,
+        /// The artifact's file name.
+        artifact: String,
+        /// Its length in bytes.
+        size_bytes: u64,
+    },
     /// Destroy a guest without state.
     Destroy {
         /// The node it was.
@@ -91,10 +102,22 @@ pub enum Step {
         guest: GuestId,
         /// Its revision.
         revision: Revision,
+        /// The size of its root, in GiB, if it has one of a fixed size.
+        root_gib: Option<u32>,
     },
 }
 
 impl Step {
+    /// The end of a guest.
+    pub(super) fn destroy(guest: &Guest) -> Self {
+        Self::Destroy {
+            node: guest.record.node.clone(),
+            guest: guest.id,
+            revision: guest.revision.clone(),
+            root_gib: guest.root_gib,
+        }
+    }
+
     /// The node that it is about.
     pub fn node(&self) -> &Hostname {
         match self {
@@ -104,6 +127,7 @@ impl Step {
             | Self::Halt { node, .. }
             | Self::Move { node, .. }
             | Self::Start { node, .. }
+            | Self::Discard { node, .. }
             | Self::Destroy { node, .. } => node,
         }
     }
@@ -112,7 +136,10 @@ impl Step {
     pub(super) fn predict(&self, survey: &mut Survey) {
         match self {
             Self::Upload { host, artifact, .. } => {
-                survey.artifacts.insert((host.clone(), artifact.clone()));
+                survey.artifacts.insert((host.clone(), artifact.clone()), 0);
+            }
+            Self::Discard { host, artifact, .. } => {
+                survey.artifacts.remove(&(host.clone(), artifact.clone()));
             }
             Self::Create(new) => survey.guests.push(made(new)),
             Self::Write { guest, record, .. } => {
@@ -155,6 +182,7 @@ fn made(new: &NewGuest) -> Guest {
         status: Status::Stopped,
         revision: Revision(String::new()),
         record: new.record.clone(),
+        root_gib: None,
         volumes: new.fresh.iter().map(volume).collect::<BTreeMap<_, _>>(),
         other_disks: Vec::new(),
         lock: None,
@@ -195,7 +223,16 @@ impl fmt::Display for Step {
                 write!(formatter, "move the state volume {volume} from {} to {}", from.0, to.0)
             }
             Self::Start { guest, .. } => write!(formatter, "start guest {guest}"),
-            Self::Destroy { guest, .. } => write!(formatter, "destroy guest {guest}"),
+            Self::Discard { host, artifact, size_bytes, .. } => {
+                let size = size_bytes.div_ceil(1 << 20);
+                write!(formatter, "remove {artifact} from {host}, which frees {size} MiB")
+            }
+            Self::Destroy { guest, root_gib: None, .. } => {
+                write!(formatter, "destroy guest {guest}")
+            }
+            Self::Destroy { guest, root_gib: Some(size), .. } => {
+                write!(formatter, "destroy guest {guest} and its root of {size} GiB")
+            }
         }
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn prune(context: &Context, arguments: &ChangeArguments) -> Result<Ex
     let scope = scope(&opened.wanted, &arguments.names)?;
     let survey = opened.managed().survey()?;
     site::say_kept(context, &remains(&opened.wanted, &survey));
-    confirmed(context, &opened, &Goal::Prune { scope }, "prune", arguments)
+    confirmed(context, &opened, &Goal::Prune { scope, artifacts: true }, "prune", arguments)
 }
 
 /// Shows what will be done, asks, and does it.

@@ -23,8 +23,13 @@ impl Local {
         }
         let path = self.place.artifacts();
         let entries = fs::read_dir(&path).map_err(|error| failed("read", &path, error))?;
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let artifacts: BTreeSet<_> = names.map(|name| (host(), name)).collect();
+        let artifacts = entries
+            .flatten()
+            .filter_map(|entry| {
+                let size = entry.metadata().map_or(0, |metadata| metadata.len());
+                Some(((host(), entry.file_name().into_string().ok()?), size))
+            })
+            .collect();
         let away = BTreeSet::new();
         Ok(Survey { now: self.server_time()?, quorate: true, guests, strangers, away, artifacts })
     }
@@ -61,6 +66,7 @@ impl Local {
             revision,
             record,
             volumes: guest.table(),
+            root_gib: None,
             other_disks: Vec::new(),
             lock: None,
             busy: (state == State::Between).then(|| "lxc".to_owned()),

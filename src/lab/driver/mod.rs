@@ -238,6 +238,16 @@ impl Platform for Local {
         self.bring(artifact, watch)
     }
 
+    fn discard_artifact(&self, _: &Hostname, artifact: &str) -> Result<(), CallError> {
+        let path = self.place.artifacts().join(artifact);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn create(&self, guest: &NewGuest, watch: &mut dyn Watch) -> Result<(), CallError> {
         self.make(guest, watch)
     }

@@ -38,6 +38,11 @@ impl Platform for Proxmox {
         self.now()
     }
 
+    fn discard_artifact(&self, host: &Hostname, artifact: &str) -> Result<(), CallError> {
+        let content = content_of(artifact).name();
+        self.remove_file(host, &self.stored(&format!("{content}/{artifact}"))?)
+    }
+
     fn ensure_artifact(
         &self,
         host: &Hostname,
@@ -301,7 +306,7 @@ fn role_of(config: &Config, id: GuestId) -> Result<crate::definition::ImageName,
     }
 }
 
-fn content_of(artifact: &str) -> Content {
+pub(super) fn content_of(artifact: &str) -> Content {
     if artifact.ends_with(crate::artifact::name::Format::Qcow2.extension()) {
         Content::Import
     } else {

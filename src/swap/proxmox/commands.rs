@@ -1,5 +1,6 @@
 //! What an operator would type on the Proxmox nodes for each step: to understand it, or to do it by hand.
 
+use super::calls::content_of;
 use super::{Proxmox, SECRETS, volumes};
 use crate::artifact::name::Format;
 use crate::definition::GuestKind;
@@ -45,6 +46,14 @@ impl Proxmox {
                 ),
             }),
             Step::Start { guest, node, .. } => on(format!("{} start {guest}", self.tool(node))),
+            Step::Discard { host, artifact, .. } => {
+                let content = content_of(artifact).name();
+                on(format!(
+                    "ssh root@{host} pvesm free {}:{content}/{}",
+                    self.place.artifacts,
+                    quoted(artifact)
+                ))
+            }
             Step::Destroy { guest, node, .. } => {
                 on(format!("{} destroy {guest} --purge 1", self.tool(node)))
             }

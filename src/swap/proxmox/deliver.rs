@@ -61,15 +61,24 @@ impl Proxmox {
     ///
     /// [`CallError::Failed`] names the privilege that is missing.
     pub fn may_deliver(&self) -> Result<(), CallError> {
-        let path = format!("/storage/{}", self.place.artifacts);
-        let held = self.client.privileges(&path).map_err(|error| failed(&error))?;
-        if held.contains(REMOVE) {
+        if self.may_remove_files()? {
             return Ok(());
         }
+        let path = format!("/storage/{}", self.place.artifacts);
         Err(CallError::Failed(format!(
             "secrets cannot be delivered: the token may not remove the file that they are uploaded in\n  \
              give it {REMOVE} on {path} (docs/proxmox.md#secrets)"
         )))
+    }
+
+    /// Whether the token may remove files from the storage of artifacts.
+    ///
+    /// # Errors
+    ///
+    /// When Proxmox VE does not say.
+    pub fn may_remove_files(&self) -> Result<bool, CallError> {
+        let path = format!("/storage/{}", self.place.artifacts);
+        Ok(self.client.privileges(&path).map_err(|error| failed(&error))?.contains(REMOVE))
     }
 
     /// What the names of uploaded secrets of this site begin with. It does not tell which site it is.
@@ -81,8 +90,8 @@ impl Proxmox {
     /// Removes files with secrets that an interrupted run has left on a storage.
     pub(super) fn remove_leftovers(&self) -> Result<(), CallError> {
         let prefix = self.prefix();
-        let left: BTreeSet<(Hostname, String)> = self.artifacts()?;
-        for (host, name) in left.iter().filter(|(_, name)| name.starts_with(&prefix)) {
+        let left = self.artifacts()?;
+        for (host, name) in left.keys().filter(|(_, name)| name.starts_with(&prefix)) {
             let kind = if name.ends_with(".raw") { "import" } else { "vztmpl" };
             self.remove_file(host, &self.stored(&format!("{kind}/{name}"))?)?;
         }
@@ -266,7 +275,7 @@ impl Proxmox {
         self.wait(&task.map_err(|error| failed(&error))?, watch)
     }
 
-    fn remove_file(&self, host: &Hostname, file: &VolumeId) -> Result<(), CallError> {
+    pub(super) fn remove_file(&self, host: &Hostname, file: &VolumeId) -> Result<(), CallError> {
         let host = node(host)?;
         let mut tries = 1;
         loop {

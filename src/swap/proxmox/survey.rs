@@ -130,14 +130,14 @@ impl Proxmox {
     }
 
     /// The site's artifacts that are on the storages of the hosts of its nodes, as far as those are there.
-    pub(super) fn artifacts(&self) -> Result<BTreeSet<(Hostname, String)>, CallError> {
+    pub(super) fn artifacts(&self) -> Result<BTreeMap<(Hostname, String), u64>, CallError> {
         self.artifacts_but(&self.away()?)
     }
 
     fn artifacts_but(
         &self,
         away: &BTreeSet<Hostname>,
-    ) -> Result<BTreeSet<(Hostname, String)>, CallError> {
+    ) -> Result<BTreeMap<(Hostname, String), u64>, CallError> {
         let asked: Vec<(&Hostname, Content)> = self
             .hosts()
             .into_iter()
@@ -151,7 +151,9 @@ impl Proxmox {
                     .iter()
                     .filter_map(|volume| Some((volume.id.name().rsplit('/').next()?, volume)))
                     .filter(|(name, volume)| self.has_length_of(name, volume.size_bytes))
-                    .map(|(name, _)| ((*host).clone(), name.to_owned()))
+                    .map(|(name, volume)| {
+                        (((*host).clone(), name.to_owned()), volume.size_bytes.unwrap_or(0))
+                    })
                     .collect()),
                 // The storage may have one of the two contents only; an upload says what is missing.
                 Err(error) if is_other_content(&error) => Ok(Vec::new()),
@@ -226,6 +228,11 @@ impl Proxmox {
             proxmox::GuestKind::Container => GuestKind::Container,
         };
         let (volumes, other_disks) = self.volumes(summary, &record, config)?;
+        let drives = self.drives(summary.guest.kind, &record.role, config);
+        let root = drives.iter().find(|(drive, role)| {
+            matches!(role, Role::Own) && matches!(drive.key.as_str(), "rootfs" | "scsi0")
+        });
+        let root_gib = root.and_then(|(drive, _)| drive.size_bytes()).map(gib);
         Ok(Some(Looked::Ours(Box::new(Guest {
             id: GuestId(summary.guest.vmid.number()),
             host: hostname(&summary.guest.node)?,
@@ -233,6 +240,7 @@ impl Proxmox {
             status: if status.running { Status::Running } else { Status::Stopped },
             revision: revision(config),
             record,
+            root_gib,
             volumes,
             other_disks,
             lock: status.lock.or_else(|| summary.lock.clone()),

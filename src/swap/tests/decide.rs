@@ -145,7 +145,7 @@ fn every_refusal_says_what_where_why_and_how_to_mend_it() {
         "no id",
         refusal(&sql3(), &wanted, |survey| {
             let role = campus(2).role_named("galera").unwrap().artifact.clone();
-            survey.artifacts.insert((name("pve3"), role));
+            survey.artifacts.insert((name("pve3"), role), 0);
             let all = (4000..=4099).map(|id| stranger(id, "x", Strangeness::NoRecord));
             survey.strangers.extend(all);
         }),
@@ -223,7 +223,7 @@ fn a_backup_of_an_old_guest_does_not_keep_a_node_from_being_replaced() {
 
 #[test]
 fn a_prune_takes_what_is_old_stopped_and_empty_and_nothing_else() {
-    let prune = Goal::Prune { scope: EVERYWHERE };
+    let prune = Goal::Prune { scope: EVERYWHERE, artifacts: false };
     let wanted = campus(1);
     /// A name, what is different, and why the guest is kept.
     type Case = (&'static str, fn(&mut Guest), Option<&'static str>);
@@ -326,5 +326,41 @@ fn a_host_that_is_away_stops_only_what_may_lie_on_it() {
     assert!(matches!(decision, Decision::Await(Gate::Others { .. })), "{decision:?}");
     // What is seen can still be pruned.
     let scope = Scope::default();
-    assert_eq!(decide(&wanted, &Goal::Prune { scope }, &survey, &known), Decision::Settled);
+    assert_eq!(
+        decide(&wanted, &Goal::Prune { scope, artifacts: true }, &survey, &known),
+        Decision::Settled
+    );
+}
+
+#[test]
+fn an_artifact_goes_with_the_last_guest_that_was_made_from_it() {
+    let wanted = campus(1);
+    let everything = Goal::Prune { scope: EVERYWHERE, artifacts: true };
+    let mut survey = deployed().borrow().survey();
+    let mut old = guest(&mut survey, "sql3").clone();
+    let host = old.host.clone();
+    (old.id, old.status, old.record.phase) = (GuestId(4050), Status::Stopped, Phase::Old);
+    old.record.generation = 0;
+    old.record.artifact = "imgbuild-galera-old.tar.zst".to_owned();
+    old.volumes.clear();
+    survey.now = survey.now.after(DAY * 7);
+    survey.artifacts.insert((host, old.record.artifact.clone()), 5 << 20);
+    survey.guests.push(old);
+    let step = |survey: &Survey, goal: &Goal| match decide(&wanted, goal, survey, &Known::default())
+    {
+        Decision::Do(step) => step.to_string(),
+        other => format!("{other:?}"),
+    };
+    let discard = step(&survey, &everything);
+    assert!(discard.starts_with("remove imgbuild-galera-old.tar.zst from "), "{discard}");
+    assert!(discard.ends_with(", which frees 5 MiB"), "{discard}");
+    let guests_only = Goal::Prune { scope: EVERYWHERE, artifacts: false };
+    assert_eq!(step(&survey, &guests_only), "destroy guest 4050");
+    // Another guest was made from it, too.
+    let mut shared = survey.clone();
+    guest(&mut shared, "sql2").record.artifact = "imgbuild-galera-old.tar.zst".to_owned();
+    assert_eq!(step(&shared, &everything), "destroy guest 4050");
+    // It is gone already.
+    survey.artifacts.clear();
+    assert_eq!(step(&survey, &everything), "destroy guest 4050");
 }

@@ -150,7 +150,7 @@ fn goal(dice: &mut Dice, wanted: &Wanted) -> Goal {
         }
         6 => Goal::Undo { scope, reason: None },
         7 | 8 => Goal::Rollback { scope },
-        _ => Goal::Prune { scope },
+        _ => Goal::Prune { scope, artifacts: true },
     }
 }
 
@@ -370,7 +370,7 @@ fn finale(dice: &mut Dice, sites: &[Wanted], world: &RefCell<World>) -> Result<(
     let images = wanted.roles().map(|role| role.image).collect();
     settled(&world.borrow(), wanted, &images)?;
     world.borrow_mut().advance(1000);
-    undisturbed(world, wanted, &Goal::Prune { scope: EVERYWHERE });
+    undisturbed(world, wanted, &Goal::Prune { scope: EVERYWHERE, artifacts: true });
     let world = world.borrow();
     for node in wanted.nodes() {
         let guests = world.guests_of(&node.name);

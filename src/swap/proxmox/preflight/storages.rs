@@ -69,7 +69,7 @@ impl Proxmox {
                 needs.entry(place(storage)).or_default().1 += u64::from(*size) << 30;
             }
             let there = (host.clone(), one.role.artifact.clone());
-            if file.is_some() && !survey.artifacts.contains(&there) {
+            if file.is_some() && !survey.artifacts.contains_key(&there) {
                 uploads.insert((place(&self.place.artifacts), &one.role.artifact));
             }
         }

@@ -247,7 +247,16 @@ impl Platform for Session<'_> {
         if matches!(fault, Some(Fault::Refused)) {
             return Err(CallError::Failed("no space left".to_owned()));
         }
-        self.world.borrow_mut().artifacts.insert((host.clone(), artifact.to_owned()));
+        self.world.borrow_mut().artifacts.insert((host.clone(), artifact.to_owned()), 1 << 20);
+        self.end(fault.as_ref(), Ok(()))
+    }
+
+    fn discard_artifact(&self, host: &Hostname, artifact: &str) -> Result<(), CallError> {
+        let fault = self.begin("discard", false)?;
+        if matches!(fault, Some(Fault::Refused)) {
+            return Err(CallError::Failed("it is in use".to_owned()));
+        }
+        self.world.borrow_mut().artifacts.remove(&(host.clone(), artifact.to_owned()));
         self.end(fault.as_ref(), Ok(()))
     }
 

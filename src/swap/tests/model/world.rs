@@ -54,7 +54,7 @@ pub struct World {
     pub wanted: Wanted,
     pub now: u64,
     pub guests: BTreeMap<GuestId, ModelGuest>,
-    pub artifacts: BTreeSet<(Hostname, String)>,
+    pub artifacts: BTreeMap<(Hostname, String), u64>,
     pub lease: Option<Lease>,
     pub lease_revision: u64,
     /// Tasks that run: when they end, their number, what they do.
@@ -83,7 +83,7 @@ impl World {
             wanted,
             now: 1_800_000_000,
             guests: BTreeMap::new(),
-            artifacts: BTreeSet::new(),
+            artifacts: BTreeMap::new(),
             lease: None,
             lease_revision: 0,
             late: Vec::new(),
@@ -235,7 +235,7 @@ impl World {
         if self.guests.contains_key(&new.id) {
             return Err(CallError::Conflict(format!("VM {} already exists", new.id)));
         }
-        if !self.artifacts.contains(&(new.host.clone(), new.artifact.clone())) {
+        if !self.artifacts.contains_key(&(new.host.clone(), new.artifact.clone())) {
             return Err(CallError::Failed(format!("volume {} does not exist", new.artifact)));
         }
         let mut guest = ModelGuest {
@@ -341,6 +341,7 @@ impl World {
                 revision: Revision(guest.revision.to_string()),
                 record,
                 volumes: guest.volumes.iter().map(volume).collect(),
+                root_gib: None,
                 other_disks: Vec::new(),
                 lock: None,
                 busy: guest.busy.clone(),
