@@ -1,5 +1,7 @@
 //! Virtual machines instead of containers.
 
+use std::collections::BTreeSet;
+
 use super::pve::{self, Flavour};
 use super::{
     NODES, Site, a_sick_image_is_taken_back, all, base, brought_back, cleaned_up, deployed,
@@ -12,6 +14,7 @@ fn a_site_of_machines_is_deployed_changed_taken_back_and_cleaned_up() {
     for flavour in [Flavour::V8, Flavour::V9] {
         let site = Site::of_machines(base, flavour);
         let first = site.build("1");
+        a_storage_that_takes_no_images_is_named(&site);
         deployed(&site, &first);
         let creations = site.pve.seen().into_iter().filter(|it| it.path.ends_with("/qemu"));
         let imported = creations.filter(|creation| {
@@ -38,6 +41,20 @@ fn a_site_of_machines_is_deployed_changed_taken_back_and_cleaned_up() {
         cleaned_up(&site);
         assert_eq!(site.pve.take_invalid(), [""; 0]);
     }
+}
+
+fn a_storage_that_takes_no_images_is_named(site: &Site) {
+    let content = |change: &dyn Fn(&mut BTreeSet<String>)| {
+        change(&mut site.pve.cluster().storages.get_mut("local").unwrap().content);
+    };
+    content(&|content| assert!(content.remove("import")));
+    let ended = site.run(&["swap", "--yes"]);
+    assert!([1, 4].contains(&ended.code), "{}", ended.stderr);
+    for word in ["local", "import"] {
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+    }
+    assert_eq!(site.running(), vec![None; NODES.into()]);
+    content(&|content| assert!(content.insert("import".to_owned())));
 }
 
 /// The hardware addresses of the guests that run, by node.
