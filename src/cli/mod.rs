@@ -20,6 +20,7 @@ mod rollback;
 mod site;
 mod status;
 mod swap;
+mod teller;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,7 +6,8 @@ use miette::{Report, Result};
 use serde_json::{Value, json};
 
 use super::context::{Context, wrapped};
-use super::site::{Opened, SiteArguments, concerns, gate_text, scope};
+use super::site::{Opened, SiteArguments, concerns, scope};
+use super::teller::gate_text;
 use crate::digest::Digest;
 use crate::swap::{
     Difference, Ending, Goal, Plan, Planned, Purpose, Standing, Step, Survey, Wanted, differences,

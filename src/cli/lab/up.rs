@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::{LabArguments, Opened, POLL, executable, lab_site};
 use crate::cli::context::Context;
-use crate::cli::site::{Teller, concerns};
+use crate::cli::site::concerns;
+use crate::cli::teller::Teller;
 use crate::lab::{self, Bind, Error, Local, Settings};
 use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
 
