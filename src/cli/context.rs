@@ -87,7 +87,8 @@ fn words(line: &str) -> Vec<String> {
 pub(super) struct Context {
     options: Options,
     watcher: Box<dyn Progress>,
-    /// Whether errors are for somebody who watches a terminal, and not for whoever copies paths from them.
+    /// Whether what is said is for somebody who watches a terminal, and not for whoever copies paths and digests
+    /// from it or looks for lines in a log.
     narrow: AtomicBool,
 }
 
@@ -101,9 +102,13 @@ impl Context {
         self.watcher.as_ref()
     }
 
-    /// Breaks the lines of errors that show no place in a file, from now on.
+    /// Breaks the lines of what is said, and of errors that show no place in a file, from now on.
     pub(super) fn narrow(&self) {
         self.narrow.store(true, Ordering::Relaxed);
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.narrow.load(Ordering::Relaxed)
     }
 
     pub(super) fn json(&self) -> bool {
@@ -238,7 +243,11 @@ impl Context {
     pub(super) fn say(&self, text: impl AsRef<str>) {
         if !self.options.quiet {
             // Nobody reads stderr when it is closed.
-            let _ = writeln!(io::stderr(), "{}", wrapped(text.as_ref(), 4));
+            let text = text.as_ref();
+            let _ = match self.is_narrow() {
+                true => writeln!(io::stderr(), "{}", wrapped(text, 4)),
+                false => writeln!(io::stderr(), "{text}"),
+            };
         }
     }
 
@@ -260,7 +269,7 @@ impl Context {
     /// Reports what stopped the work.
     pub(super) fn error(&self, report: &Report) {
         let mut text = drawn(report.as_ref());
-        if self.narrow.load(Ordering::Relaxed) && report.source_code().is_none() {
+        if self.is_narrow() && report.source_code().is_none() {
             text = wrapped(&text, 4);
         }
         let _ = writeln!(io::stderr(), "error:\n{text}");

@@ -48,7 +48,7 @@ pub enum Error {
     #[diagnostic(help("say with `--lab` where the lab shall be: a new directory"))]
     Occupied(PathBuf),
     /// The path becomes part of configuration files and socket addresses.
-    #[error("the path of a lab must be absolute, of at most 60 letters, digits, `/`, `.`, `_` and `-`: {}", .0.display())]
+    #[error("the path of a lab may have no `..`, and at most 60 letters, digits, `/`, `.`, `_` and `-`: {}", .0.display())]
     #[diagnostic(help("say another one with `--lab`"))]
     StrangePath(PathBuf),
     /// Ids of containers cannot pass a directory.

@@ -72,6 +72,7 @@ struct LabArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    context.narrow();
     lab::available()?;
     match &arguments.verb {
         Verb::Up(arguments) => up::run(context, arguments),
@@ -109,12 +110,15 @@ fn lab_site(
     crate::definition::site::prove(project)?;
     let lock = context.lock(project)?;
     let site = settings.site.as_str();
-    LabSite::new::<Failure>(project, site, &settings.roles, directory, |role, manifest| {
-        // A role that cannot be locked here has no artifact that is known to be up to date.
-        let role = context.locked_role(project, &lock, role.as_str(), Some(site));
-        Ok(role.is_ok_and(|role| crate::build::is_current(role, manifest)))
-    })
-    .map_err(|failure| failure.0)
+    let site =
+        LabSite::new::<Failure>(project, site, &settings.roles, directory, |role, manifest| {
+            // A role that cannot be locked here has no artifact that is known to be up to date.
+            let role = context.locked_role(project, &lock, role.as_str(), Some(site));
+            Ok(role.is_ok_and(|role| crate::build::is_current(role, manifest)))
+        })
+        .map_err(|failure| failure.0)?;
+    say_unpinned(context, site.artifacts());
+    Ok(site)
 }
 
 /// A report, made of an error of the lab.
@@ -143,7 +147,6 @@ impl Opened {
         }
         let project = context.project()?;
         let site = lab_site(context, &project, &settings, &arguments.artifacts)?;
-        say_unpinned(context, site.artifacts());
         let wanted = site.wanted()?;
         let local = Local::open(place, settings, site, &executable()?)?;
         Ok(Self { local, wanted })
