@@ -147,6 +147,11 @@ fn haproxy_boots_with_a_bios() {
         shell(&mut machine, "uname -n; cat /run/imgbuild/node.env").lines().next(),
         Some("lb1")
     );
+    // Once the drive was busy: a service that was being started had a copy of the mount open.
+    assert_eq!(
+        shell(&mut machine, "systemctl show --property PrivateMounts cloud-init-local.service"),
+        "PrivateMounts=yes"
+    );
     // The unit of the console has started; its program may take its time.
     wait_for_console(&machine, "lb1 login:");
     // Nobody has set a password, so none works.
