@@ -91,6 +91,22 @@ pub enum Error {
         /// The gateways.
         addresses: Vec<std::net::IpAddr>,
     },
+    /// The machine's limit is too low.
+    #[error(
+        "{guests} guests take about {needed} instances of inotify, and this machine allows {limit}"
+    )]
+    #[diagnostic(help(
+        "`sysctl fs.inotify.max_user_instances=1024`; Debian's lxc brings this as /etc/sysctl.d/30-lxc-inotify.conf, \
+         which counts from the next start of the machine. Or name fewer roles"
+    ))]
+    TooFewWatches {
+        /// How many would run.
+        guests: u64,
+        /// What is allowed.
+        limit: u64,
+        /// What they would take.
+        needed: u64,
+    },
     /// A node without a gateway.
     #[error("the node {0} has no gateway, so the lab's host has no address to ask it from")]
     #[diagnostic(help("add `gateway` to the node in the site's overlay"))]

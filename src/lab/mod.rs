@@ -21,6 +21,7 @@ mod error;
 mod groups;
 mod guest;
 mod lease;
+mod limits;
 mod place;
 mod secrets;
 mod settings;

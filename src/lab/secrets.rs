@@ -24,7 +24,8 @@ fn file_name(secret: &Secret) -> Option<&str> {
 }
 
 impl LabSecrets {
-    /// The secrets that nodes of `site` share; those that the lab has not got yet are made.
+    /// The secrets that nodes of `site` share; those that the lab has not got yet are made, unless no role has to
+    /// have them.
     pub(super) fn make(place: &Place, site: &LabSite) -> Result<Self, Error> {
         let mut shared = BTreeMap::new();
         for (name, (template, node)) in templates(site) {
@@ -39,6 +40,14 @@ impl LabSecrets {
                 Err(error) => return Err(Error::io("read", &path)(error)),
             };
             shared.insert(name, value);
+        }
+        for name in optional(site) {
+            let path = place.secrets().join(name);
+            match fs::read_to_string(&path) {
+                Ok(value) => drop(shared.entry(name.to_owned()).or_insert(value)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("read", &path)(error)),
+            }
         }
         Ok(Self { shared })
     }
@@ -55,6 +64,14 @@ impl LabSecrets {
         }
         Ok(Secrets(files))
     }
+}
+
+/// Secrets that a role can do without. The lab makes none, and hands on those that somebody laid beside the others.
+fn optional(site: &LabSite) -> impl Iterator<Item = &str> {
+    let secrets = site.plans().flat_map(|plan| plan.secrets.values());
+    secrets
+        .filter(|secret| !secret.required && !secret.trial.as_deref().is_some_and(is_of_one_node))
+        .filter_map(file_name)
 }
 
 /// What is put into each secret that nodes share, and the node that it names: the first of the role.

@@ -103,7 +103,7 @@ impl LabSite {
     }
 
     /// The nodes that are in the lab.
-    fn nodes(&self) -> impl Iterator<Item = &crate::definition::Node> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &crate::definition::Node> {
         self.site.nodes.iter().filter(|node| self.plans.contains_key(&node.image))
     }
 

@@ -100,6 +100,7 @@ fn open(context: &Context, arguments: &Arguments) -> Result<Opened> {
     let executable = executable()?;
     // Before anything is made, or remembered.
     site.require_artifacts(|role| !before.contains(role))?;
+    site.check_limits()?;
     if place.set_up(&settings, &site, &executable)? {
         context.say(format!("started the lab's host for {name}"));
     }
