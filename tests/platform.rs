@@ -3,6 +3,7 @@
 //!
 //! A small application stands in for Moodle's code (`tests/data/mini-moodle`), or what `IMGBUILD_TEST_MOODLE`
 //! names is used; HAProxy stands in for ProxySQL (`tests/data/sql-stand-in`). Needs what `tests/boot.rs` needs.
+//! With the sources of Scalelite (`tests/scalelite.rs`) it is one of the roles.
 //! `IMGBUILD_VALIDATION` names a file that the figures are written to, as docs/validation.md.
 #![expect(clippy::print_stderr, reason = "a test that is skipped has to say so")]
 
@@ -10,6 +11,8 @@
 mod faults;
 #[path = "platform/load.rs"]
 mod load;
+#[path = "platform/meetings.rs"]
+mod meetings;
 #[path = "platform/report.rs"]
 mod report;
 #[path = "platform/site.rs"]
@@ -38,7 +41,7 @@ fn the_database_is_replaced_while_it_is_written_to_and_loses_nothing() {
         eprintln!("skipped: {reason}");
         return;
     }
-    let site = Site::build(&["proxysql", "galera"], &code());
+    let site = Site::build(&["proxysql", "galera"], &code(), None);
     let mut report = Report::default();
     site.up();
     thesis::the_cluster_is_whole(&site, &mut report);
@@ -52,17 +55,19 @@ fn the_whole_platform_is_replaced_under_load() {
         eprintln!("skipped: {reason}");
         return;
     }
-    let site = Site::build(&ROLES, &code());
+    let site = Site::build(&ROLES, &code(), meetings::sources());
     let mut report = Report::default();
     report.deployed(site.up());
     thesis::the_cluster_is_whole(&site, &mut report);
     thesis::a_database_made_on_one_node_is_on_all(&site, &mut report);
     thesis::requests_are_spread_over_the_web_nodes(&site, &mut report);
     thesis::a_login_and_a_file_are_the_same_on_both(&site, &mut report);
+    meetings::go_to_the_least_loaded_server(&site, &mut report);
     swaps::of_everything(&site, &mut report);
     faults::the_checks_can_fail(&site, &mut report);
     faults::the_writer_is_killed(&site, &mut report);
     faults::an_image_that_never_gets_ready_is_taken_back(&site, &mut report);
+    faults::a_database_that_never_joins_is_taken_back(&site, &mut report);
     faults::all_databases_lose_power(&site, &mut report);
     faults::the_host_loses_power(&site, &mut report);
     report.write();

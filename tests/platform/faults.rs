@@ -73,19 +73,11 @@ pub fn the_writer_is_killed(site: &Site, report: &mut Report) {
 
 /// An image that is never ready: nobody has made its database. `check` cannot know that.
 pub fn an_image_that_never_gets_ready_is_taken_back(site: &Site, report: &mut Report) {
-    let good = "php_workers = 5";
-    let bad = "php_workers = 6\ndatabase_name = \"absent\"";
-    let before = site.images("moodle");
-    site.change(good, bad);
+    let good = "bigbluebutton_url = \"\"";
+    let bad = "bigbluebutton_url = \"\"\ndatabase_name = \"absent\"";
     let load = users(site, Users { writers: 0, readers: 2, members: 2, uploaders: 1 });
-    let start = Instant::now();
-    let output = site.try_swap("moodle");
-    let took = start.elapsed();
-    let outcome = load.stop();
-    assert!(!output.status.success(), "{output:?}");
-    assert_eq!(site.images("moodle"), before);
-    let pages = no_request_failed(site, &outcome);
-    site.change(bad, good);
+    let took = is_taken_back(site, "moodle", good, bad);
+    let pages = no_request_failed(site, &load.stop());
     report.fault(
         "an image whose health stays red",
         format!(
@@ -93,6 +85,36 @@ pub fn an_image_that_never_gets_ready_is_taken_back(site: &Site, report: &mut Re
             seconds(took)
         ),
     );
+}
+
+/// A database that never has what the others have: it looks for a cluster that does not exist.
+pub fn a_database_that_never_joins_is_taken_back(site: &Site, report: &mut Report) {
+    let good = "buffer_pool_mib = 128";
+    let bad = "buffer_pool_mib = 128\ncluster_name = \"strangers\"";
+    let load = users(site, Users { writers: 3, readers: 0, members: 0, uploaders: 0 });
+    let took = is_taken_back(site, "galera", good, bad);
+    wait_until_whole(site);
+    let seen = nothing_is_lost(site, &load.stop().writers);
+    report.fault(
+        "a new database that never becomes Synced",
+        format!(
+            "the old guest is back by itself, {} after the start of the swap, and the other two were left alone; {seen}",
+            seconds(took)
+        ),
+    );
+}
+
+/// Swaps a role to an image that cannot get ready, and says how long it took until all was as before.
+fn is_taken_back(site: &Site, role: &str, good: &str, bad: &str) -> Duration {
+    let before = site.images(role);
+    site.change(good, bad);
+    let start = Instant::now();
+    let output = site.try_swap(role);
+    let took = start.elapsed();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert_eq!(site.images(role), before);
+    site.change(bad, good);
+    took
 }
 
 pub fn all_databases_lose_power(site: &Site, report: &mut Report) {

@@ -37,20 +37,27 @@ pub struct Site {
 }
 
 impl Site {
-    /// Builds the images of these roles, without starting anything.
-    pub fn build(roles: &[&'static str], code: &Path) -> Self {
+    /// Builds the images of these roles, without starting anything. Scalelite is one more if it can be built.
+    pub fn build(roles: &[&'static str], code: &Path, scalelite: Option<Vec<String>>) -> Self {
         let copy = Copy::new("project-platform", &[("overlays/lab/overlay.toml", VALUES)]);
         put_a_stand_in_for_proxysql(copy.path());
-        // Nothing here takes a quarter of an hour, and one image of the test is never ready.
-        copy.edit("images/moodle/image.toml", |definition| {
-            definition.replace("[swap]", "[swap]\nready_within = 120")
-        });
-        copy.lock(roles);
+        // Nothing here takes a quarter of an hour, and some images of the test are never ready.
+        for role in ["moodle", "galera"] {
+            copy.edit(&format!("images/{role}/image.toml"), |definition| {
+                definition.replace("[swap]", "[swap]\nready_within = 150")
+            });
+        }
         // Addresses of sockets below it are short, and files of guests are not in memory.
         let lab = PathBuf::from(format!("/var/tmp/imgbuild-{}-platform", std::process::id()));
         let dataroot = lab.with_extension("dataroot");
-        let sources = vec![format!("moodle={}", code.display())];
-        let site = Self { copy, lab, dataroot, roles: roles.to_vec(), sources };
+        let mut roles = roles.to_vec();
+        let mut sources = vec![format!("moodle={}", code.display())];
+        if let Some(more) = scalelite {
+            roles.push("scalelite");
+            sources.extend(more);
+        }
+        copy.lock(&roles);
+        let site = Self { copy, lab, dataroot, roles, sources };
         site.rebuild();
         site
     }
@@ -77,7 +84,13 @@ impl Site {
         self.rebuild();
     }
 
-    /// Deploys all roles. How long it took.
+    /// Whether it has this role.
+    pub fn has(&self, role: &str) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Deploys all roles but Scalelite, which needs a secret that nobody can make up. How long it took. What was
+    /// there and does not run any more is started.
     pub fn up(&self) -> Duration {
         fs::create_dir_all(&self.dataroot).unwrap();
         std::os::unix::fs::chown(&self.dataroot, Some(WEB_SERVER), Some(WEB_SERVER)).unwrap();
@@ -89,8 +102,23 @@ impl Site {
             let bind = format!("moodle:{}:/var/lib/moodledata", self.dataroot.display());
             up.arg("--bind").arg(bind);
         }
-        succeed(up.args(&self.roles));
+        succeed(up.args(self.roles.iter().filter(|role| **role != "scalelite")));
         start.elapsed()
+    }
+
+    /// Deploys one role more.
+    pub fn up_with(&self, role: &str) {
+        succeed(self.command("up").arg(role));
+    }
+
+    /// Lays a secret of an own value beside those that the lab made.
+    pub fn lay_secret(&self, name: &str, value: &str) {
+        fs::write(self.lab.join("secrets").join(name), value).unwrap();
+    }
+
+    /// Runs a command on the host of the lab.
+    pub fn on_host(&self, command: &[&str]) {
+        succeed(self.command("exec").args(["--host", "--"]).args(command));
     }
 
     /// Replaces the guests of a role. How long it took.
