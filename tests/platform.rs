@@ -49,6 +49,19 @@ fn the_database_is_replaced_while_it_is_written_to_and_loses_nothing() {
 }
 
 #[test]
+#[ignore = "boots three databases and replaces two proxies, under load: minutes"]
+fn the_address_of_the_proxies_moves_and_nobody_waits() {
+    if let Some(reason) = unavailable() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let site = Site::build(&["proxysql", "galera"], &code());
+    let mut report = Report::default();
+    site.up();
+    swaps::of_the_proxies(&site, &mut report);
+}
+
+#[test]
 #[ignore = "replaces every guest of the campus under load, and breaks some: twenty minutes"]
 fn the_whole_platform_is_replaced_under_load() {
     if let Some(reason) = unavailable() {

@@ -20,6 +20,9 @@ const DATABASE: &str = "10.20.30.20";
 pub const SITE: &str = "10.20.40.5:80";
 pub const NAME: &str = "moodle.campus.example";
 
+/// A writer whom nobody answers takes his connection for dead after so long.
+pub const SILENCE: Duration = Duration::from_secs(20);
+
 /// A writer that has not been answered for so long ends the test.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -158,8 +161,8 @@ pub fn connect(password: &str) -> mysql::Result<Conn> {
         .pass(Some(password))
         .db_name(Some("moodle"))
         .tcp_connect_timeout(Some(Duration::from_secs(2)))
-        .read_timeout(Some(Duration::from_secs(20)))
-        .write_timeout(Some(Duration::from_secs(20)));
+        .read_timeout(Some(SILENCE))
+        .write_timeout(Some(SILENCE));
     Conn::new(options)
 }
 

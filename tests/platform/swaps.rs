@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::load::{Load, Outcome, Tally, Users};
+use crate::load::{Load, Outcome, SILENCE, Tally, Users};
 use crate::report::{Report, seconds};
 use crate::site::Site;
 use crate::thesis::DATABASES;
@@ -124,6 +124,20 @@ pub fn of_the_database(site: &Site, report: &mut Report) {
         assert_eq!(transfer(site, node), "IST", "{node}");
     }
     report.swap("galera", took, format!("{seen}; each node by IST"));
+}
+
+/// The address of the SQL proxies moves twice: from the first that holds it, and from the second. Whoever has a
+/// statement on its way is cut off and told, so that no writer waits until its own patience is over.
+pub fn of_the_proxies(site: &Site, report: &mut Report) {
+    let (role, from, to) = CHANGES[0];
+    site.change(from, to);
+    let load = users(site, Users { writers: 3, readers: 0, members: 0, uploaders: 0 });
+    let took = site.swap(role);
+    let outcome = load.stop();
+    let seen = nothing_is_lost(site, &outcome.writers);
+    let gap = longest_gap(&outcome.writers);
+    assert!(gap < SILENCE, "somebody waited for {gap:?}: {seen}");
+    report.swap(role, took, seen);
 }
 
 pub fn of_everything(site: &Site, report: &mut Report) {
