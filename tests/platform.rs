@@ -35,8 +35,8 @@ fn code() -> std::path::PathBuf {
 
 /// The database and what is in front of it: the part that can lose what somebody was promised.
 #[test]
-#[ignore = "boots three databases twice, under load: minutes"]
-fn the_database_is_replaced_while_it_is_written_to_and_loses_nothing() {
+#[ignore = "boots three databases and two proxies twice, under load: minutes"]
+fn the_database_and_its_proxies_are_replaced_while_somebody_writes_and_nothing_is_lost() {
     if let Some(reason) = unavailable() {
         eprintln!("skipped: {reason}");
         return;
@@ -45,20 +45,8 @@ fn the_database_is_replaced_while_it_is_written_to_and_loses_nothing() {
     let mut report = Report::default();
     site.up();
     thesis::the_cluster_is_whole(&site, &mut report);
-    swaps::of_the_database(&site, &mut report);
-}
-
-#[test]
-#[ignore = "boots three databases and replaces two proxies, under load: minutes"]
-fn the_address_of_the_proxies_moves_and_nobody_waits() {
-    if let Some(reason) = unavailable() {
-        eprintln!("skipped: {reason}");
-        return;
-    }
-    let site = Site::build(&["proxysql", "galera"], &code());
-    let mut report = Report::default();
-    site.up();
     swaps::of_the_proxies(&site, &mut report);
+    swaps::of_the_database(&site, &mut report);
 }
 
 #[test]

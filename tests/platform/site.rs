@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -27,8 +28,12 @@ sessions_memory_mib = 64
 application_memory_mib = 64
 ";
 
+/// Tests share the copy, and the machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// A copy of the project, its images, and a lab.
 pub struct Site {
+    _alone: MutexGuard<'static, ()>,
     copy: Copy,
     lab: PathBuf,
     pub dataroot: PathBuf,
@@ -39,6 +44,7 @@ pub struct Site {
 impl Site {
     /// Builds the images of these roles, without starting anything. Scalelite is one more if it can be built.
     pub fn build(roles: &[&'static str], code: &Path, scalelite: Option<Vec<String>>) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let copy = Copy::new("project-platform", &[("overlays/lab/overlay.toml", VALUES)]);
         put_a_stand_in_for_proxysql(copy.path());
         // Nothing here takes a quarter of an hour, and some images of the test are never ready.
@@ -57,7 +63,7 @@ impl Site {
             sources.extend(more);
         }
         copy.lock(&roles);
-        let site = Self { copy, lab, dataroot, roles, sources };
+        let site = Self { _alone: alone, copy, lab, dataroot, roles, sources };
         site.rebuild();
         site
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::load::{Load, Outcome, SILENCE, Tally, Users};
 use crate::report::{Report, seconds};
 use crate::site::Site;
+use crate::support::browser;
 use crate::thesis::DATABASES;
 
 /// The table that writers write to.
@@ -64,6 +65,16 @@ pub fn nothing_is_lost(site: &Site, writers: &[Tally]) -> String {
     )
 }
 
+/// Whoever is cut off has to be told. Else he waits until his own patience is over.
+fn nobody_waited_in_vain(outcome: &Outcome) {
+    let gap = longest_gap(&outcome.writers);
+    assert!(gap < SILENCE, "a writer waited for {gap:?}");
+    for tallies in [&outcome.readers, &outcome.members, &outcome.uploaders] {
+        let gap = longest_gap(tallies);
+        assert!(gap < browser::SILENCE, "a page was waited for {gap:?}");
+    }
+}
+
 /// Of who was never answered nothing can be lost, and nothing can fail.
 fn assert_each_was_answered(who: &str, tallies: &[Tally]) {
     assert!(tallies.iter().all(|tally| !tally.acknowledged.is_empty()), "{who}: {tallies:#?}");
@@ -120,14 +131,14 @@ pub fn of_the_database(site: &Site, report: &mut Report) {
     let took = site.swap(role.0);
     let outcome = load.stop();
     let seen = nothing_is_lost(site, &outcome.writers);
+    nobody_waited_in_vain(&outcome);
     for node in DATABASES {
         assert_eq!(transfer(site, node), "IST", "{node}");
     }
     report.swap("galera", took, format!("{seen}; each node by IST"));
 }
 
-/// The address of the SQL proxies moves twice: from the first that holds it, and from the second. Whoever has a
-/// statement on its way is cut off and told, so that no writer waits until its own patience is over.
+/// The address of the SQL proxies moves from one to the other.
 pub fn of_the_proxies(site: &Site, report: &mut Report) {
     let (role, from, to) = CHANGES[0];
     site.change(from, to);
@@ -135,8 +146,7 @@ pub fn of_the_proxies(site: &Site, report: &mut Report) {
     let took = site.swap(role);
     let outcome = load.stop();
     let seen = nothing_is_lost(site, &outcome.writers);
-    let gap = longest_gap(&outcome.writers);
-    assert!(gap < SILENCE, "somebody waited for {gap:?}: {seen}");
+    nobody_waited_in_vain(&outcome);
     report.swap(role, took, seen);
 }
 
@@ -157,6 +167,7 @@ pub fn of_everything(site: &Site, report: &mut Report) {
             seen += "; each node by IST";
         }
         let pages = no_request_failed(site, &outcome);
+        nobody_waited_in_vain(&outcome);
         report.swap(role, took, format!("{seen}; {pages}"));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::lab::Lab;
 
 /// No server of ours is silent for longer and comes back.
-const SILENCE: Duration = Duration::from_secs(60);
+pub const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a server answered.
 #[derive(Clone, Debug)]
