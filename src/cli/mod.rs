@@ -8,6 +8,7 @@ mod boot;
 mod build;
 mod check;
 mod context;
+mod diff;
 mod explain;
 mod gc;
 mod lab;
@@ -74,6 +75,8 @@ enum Verb {
     Check(check::Arguments),
     /// Show the layers of a role, and why each was built or reused
     Explain(explain::Arguments),
+    /// Show how two images differ
+    Diff(diff::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -102,6 +105,7 @@ pub fn run() -> ExitCode {
         Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
+        Verb::Diff(arguments) => diff::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),
