@@ -22,6 +22,7 @@ mod site;
 mod status;
 mod swap;
 mod teller;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +78,8 @@ enum Verb {
     Explain(explain::Arguments),
     /// Show how two images differ
     Diff(diff::Arguments),
+    /// Show why a role has a package or path
+    Why(why::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -106,6 +109,7 @@ pub fn run() -> ExitCode {
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
         Verb::Diff(arguments) => diff::run(&context, &arguments),
+        Verb::Why(arguments) => why::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::artifact::manifest;
+use crate::debian::packages;
 use crate::digest::Digest;
 use crate::layer::{archive, index};
 
@@ -74,6 +75,42 @@ pub enum Error {
         /// What there is.
         list: Vec<String>,
     },
+    /// A package that the image has not.
+    #[error("`{role}` has no package `{name}`")]
+    NoPackage {
+        /// The name.
+        name: String,
+        /// The role.
+        role: String,
+        /// What there is.
+        #[help]
+        help: String,
+    },
+    /// A path that the image has not.
+    #[error("`{role}` has no {path}")]
+    NoPath {
+        /// The path.
+        path: String,
+        /// The role.
+        role: String,
+        /// What there is.
+        #[help]
+        help: String,
+    },
+    /// Something that only a build tells.
+    #[error("it is not known here {wanted}")]
+    #[diagnostic(help(
+        "run `imgbuild build {role}`: layers and packages in the store tell it, and the lock does not"
+    ))]
+    NotBuilt {
+        /// The role, or the image of which something is missing.
+        role: String,
+        /// What nobody knows.
+        wanted: String,
+    },
+    /// A package whose control file cannot be read.
+    #[error("cannot read what the packages of the image depend on")]
+    Package(#[source] packages::Error),
     /// A temporary directory that cannot be written.
     #[error("cannot write what a revision holds to {}", path.display())]
     Checkout {

@@ -9,6 +9,7 @@ mod image;
 mod ownership;
 mod revision;
 pub mod tree;
+pub mod why;
 
 pub use compare::{Comparison, compare};
 pub use error::Error;

@@ -105,6 +105,25 @@ fn changes_that_are_not_committed_are_told_without_a_build() {
 }
 
 #[test]
+fn packages_and_paths_that_an_image_has_not() {
+    let (_archive, project) = locked();
+    refused("why_package", &project, &["why", "app", "wep"]);
+    refused("why_not_built", &project, &["why", "app", "libweb"]);
+    refused("why_path_not_built", &project, &["why", "app", "/usr/bin/web"]);
+}
+
+#[test]
+fn files_of_definitions_are_known_before_a_build() {
+    let (_archive, project) = locked();
+    let text = project.succeed(&["why", "app", "/etc/web.conf"]);
+    assert!(text.contains("  app files: template images/app/files/etc/web.conf.hbs\n"), "{text}");
+    let json: Value =
+        serde_json::from_str(&project.succeed(&["why", "app", "/etc/web.conf", "--json"])).unwrap();
+    assert_eq!(json["built"], false);
+    assert_eq!(json["claims"][0]["source"]["template"], true);
+}
+
+#[test]
 fn what_was_built_is_known_to_the_last_path() {
     let Some(base) = base() else { return };
     let packages = [
@@ -120,6 +139,19 @@ fn what_was_built_is_known_to_the_last_path() {
     project.write("images/app/files/etc/app.conf", "one\n");
     project.succeed(&["lock"]);
     let first = project.succeed(&["build", "app", "--format", "lxc"]);
+    let why = |subject: &str| project.succeed(&["why", "app", subject]);
+    for (subject, line) in [
+        ("libweb", "    web needs libweb"),
+        ("libweb", "libweb 1.0 is in templates and disks: app packages"),
+        ("/usr/share/web/page", "  app packages: package web"),
+        ("/etc/made", "  app packages: a script of one of its packages: no package ships it"),
+        ("/etc/app.conf", "  app files: file images/app/files/etc/app.conf"),
+    ] {
+        let text = why(subject);
+        assert!(text.lines().any(|one| one == line), "{line}:\n{text}");
+    }
+    assert!(why("libweb").contains(":7 asks for `web`"), "{}", why("libweb"));
+    refused_after_build("why_path", &project, &["why", "app", "/usr/share/web/pag"]);
     project.write("images/app/files/etc/app.conf", "two\n");
     let digest = |path: &str| {
         let name = path.trim_end().trim_end_matches(".tar.zst");
@@ -136,4 +168,11 @@ fn what_was_built_is_known_to_the_last_path() {
     assert_eq!(json["files"][0]["path"], "/etc/app.conf");
     assert_eq!(json["layers"][0]["name"], "app files");
     assert_eq!(json["old"]["digest"].as_str().unwrap()[..12], old);
+}
+
+/// As [`refused`], in a project that has artifacts already.
+fn refused_after_build(name: &str, project: &Project, arguments: &[&str]) {
+    let ended = project.run(arguments);
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{}", ended.stderr);
+    crate::compare(name, project, &ended);
 }
