@@ -7,12 +7,14 @@
 mod boot;
 mod build;
 mod check;
+mod completions;
 mod context;
 mod diff;
 mod explain;
 mod gc;
 mod lab;
 mod lock;
+mod man;
 mod plan;
 mod preflight;
 pub mod progress;
@@ -96,6 +98,10 @@ enum Verb {
     Lab(lab::Arguments),
     /// Delete from the store what nothing needs
     Gc(gc::Arguments),
+    /// Print a script by which a shell completes verbs and options
+    Completions(completions::Arguments),
+    /// Print or install manual pages
+    Man(man::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -118,6 +124,8 @@ pub fn run() -> ExitCode {
         Verb::Prune(arguments) => prune::run(&context, &arguments),
         Verb::Lab(arguments) => lab::run(&context, &arguments),
         Verb::Gc(arguments) => gc::run(&context, &arguments),
+        Verb::Completions(arguments) => completions::run(&context, &arguments),
+        Verb::Man(arguments) => man::run(&context, &arguments),
     };
     outcome.unwrap_or_else(|report| {
         context.error(&report);
