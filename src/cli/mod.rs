@@ -20,6 +20,7 @@ mod preflight;
 pub mod progress;
 mod prune;
 mod rollback;
+mod schema;
 mod site;
 mod status;
 mod swap;
@@ -100,6 +101,8 @@ enum Verb {
     Gc(gc::Arguments),
     /// Print a script by which a shell completes verbs and options
     Completions(completions::Arguments),
+    /// Print the JSON Schema of a file, for editors
+    Schema(schema::Arguments),
     /// Print or install manual pages
     Man(man::Arguments),
 }
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Verb::Lab(arguments) => lab::run(&context, &arguments),
         Verb::Gc(arguments) => gc::run(&context, &arguments),
         Verb::Completions(arguments) => completions::run(&context, &arguments),
+        Verb::Schema(arguments) => schema::run(&context, &arguments),
         Verb::Man(arguments) => man::run(&context, &arguments),
     };
     outcome.unwrap_or_else(|report| {
