@@ -143,6 +143,26 @@ fn manual_pages_and_completions_name_every_verb_and_option() {
 }
 
 #[test]
+fn every_key_of_what_is_compared_and_asked_is_described() {
+    let path = "/etc/haproxy/imgbuild.cfg";
+    for (arguments, document) in [
+        (["diff", "haproxy", "haproxy", "--site", "campus", "--json"], "docs/diff.md"),
+        (["why", "haproxy", path, "--site", "campus", "--json"], "docs/why.md"),
+    ] {
+        let text = read(document);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+        let mut values = vec![&json];
+        while let Some(value) = values.pop() {
+            values.extend(value.as_array().into_iter().flatten());
+            for (key, value) in value.as_object().into_iter().flatten() {
+                assert!(text.contains(&format!("`{key}`")), "{document} does not describe {key}");
+                values.push(value);
+            }
+        }
+    }
+}
+
+#[test]
 fn commands_that_are_shown_have_the_options_they_use() {
     let all = Help::of(None);
     let verbs: BTreeMap<&String, Help> =
