@@ -3,6 +3,7 @@
 //!
 //! Data flows one way, a module per stage, and each knows only the stages before it:
 //! [`definition`] → [`lock`] → [`fetch`] → [`layer`] → [`artifact`] → [`swap`].
+//! [`inspect`] looks into what came out.
 
 pub mod artifact;
 pub mod boot;
@@ -13,6 +14,7 @@ pub mod debian;
 pub mod definition;
 pub mod digest;
 pub mod fetch;
+pub mod inspect;
 pub mod lab;
 pub mod layer;
 pub mod lock;

@@ -121,7 +121,7 @@ impl Builder<'_> {
         passed: mpsc::Receiver<()>,
     ) -> Result<Option<Artifact>, Error> {
         let plan = &role.plan;
-        let order = disk_order(plan.role(), layers, machine);
+        let order = disk_order(plan.role(), layers, machine, Layer::place);
         let image = manifest::image(plan, layers);
         let digest = disk_digest(&image, &digests(machine), &digests(boot));
         let name = artifact_name(plan.role(), plan.plan.version.as_str(), &digest)?;

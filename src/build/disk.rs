@@ -50,7 +50,7 @@ impl Builder<'_> {
         tree: BuiltTree<'_, '_>,
     ) -> Result<Vec<Layer>, Error> {
         let machine = self.machine_layers(disk, layers, tree)?;
-        let order = disk_order(&self.role, layers, &machine);
+        let order = disk_order(&self.role, layers, &machine, Layer::place);
         let system = order.iter().position(|layer| layer.kind == LayerKind::Files);
         let system = &order[..system.unwrap_or(order.len())];
         for end in layers.len().min(system.len())..=system.len() {

@@ -51,17 +51,22 @@ impl Builder<'_> {
 /// The layers of a disk, lowest first: packages and commands, those of `role` and then those of `machine`;
 /// then files, those of what the role stands on, of the machine, and last of the role itself, so that a
 /// change of its configuration changes the end of the disk and nothing else.
-pub(super) fn disk_order(role: &str, layers: &[Layer], machine: &[Layer]) -> Vec<Layer> {
-    let rank = |layer: &Layer, is_machine: bool| match (layer.kind, is_machine) {
-        (LayerKind::Files, false) if layer.image == role => 4,
-        (LayerKind::Files, true) => 3,
-        (LayerKind::Files, false) => 2,
+pub(super) fn disk_order<T: Clone>(
+    role: &str,
+    layers: &[T],
+    machine: &[T],
+    place: impl Fn(&T) -> (String, LayerKind),
+) -> Vec<T> {
+    let rank = |layer: &T, is_machine: bool| match (place(layer), is_machine) {
+        ((image, LayerKind::Files), false) if image == role => 4,
+        ((_, LayerKind::Files), true) => 3,
+        ((_, LayerKind::Files), false) => 2,
         (_, true) => 1,
         (_, false) => 0,
     };
     let own = layers.iter().map(|layer| (rank(layer, false), layer));
     let added = machine.iter().map(|layer| (rank(layer, true), layer));
-    let mut order: Vec<(u8, &Layer)> = own.chain(added).collect();
+    let mut order: Vec<(u8, &T)> = own.chain(added).collect();
     order.sort_by_key(|(rank, _)| *rank);
     order.into_iter().map(|(_, layer)| layer.clone()).collect()
 }

@@ -87,7 +87,8 @@ pub(super) fn layer(layer: &Layer) -> manifest::Layer {
     }
 }
 
-fn packages<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Package> {
+/// The packages of `images`, by name.
+pub(crate) fn packages<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Package> {
     let mut packages: Vec<Package> = images
         .flat_map(|image| image.packages.iter().map(move |pinned| (image, &pinned.package)))
         .map(|(image, package)| Package {
@@ -143,7 +144,8 @@ fn sources<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Source> {
     sources
 }
 
-fn state(state: &crate::definition::State) -> State {
+/// What a manifest says of a volume.
+pub(crate) fn state(state: &crate::definition::State) -> State {
     State {
         name: state.name.to_string(),
         path: state.path.to_string().into(),

@@ -14,7 +14,7 @@ mod history;
 mod inputs;
 mod layers;
 mod machine;
-mod manifest;
+pub(crate) mod manifest;
 mod obtain;
 mod output;
 mod package;
@@ -37,11 +37,11 @@ pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
 pub use package::Packages;
-pub use pending::{Pending, is_current, pending};
+pub use pending::{Pending, is_current, pending, stack_of};
 pub use plan::{
     Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage, PinnedSource,
 };
-pub use publish::Artifact;
+pub use publish::{Artifact, MANIFEST};
 pub use supply::{Error as SupplyError, Supplied, Supplies};
 pub use verify::{Difference, Verification};
 
@@ -88,6 +88,13 @@ pub struct Layer {
     pub archive: PathBuf,
     /// Whether it was there already.
     pub reused: bool,
+}
+
+impl Layer {
+    /// The definition that it comes from, and what it is made by.
+    fn place(&self) -> (String, LayerKind) {
+        (self.image.clone(), self.kind)
+    }
 }
 
 /// Builds layers and artifacts in a store.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::layers::{command_inputs, packages_inputs};
+use super::machine::disk_order;
 use super::{
     Change, LAYER, LayerKind, LayerRecord, LockedDisk, LockedImage, LockedPlan, LockedRole, Past,
     Supplied, files, sources,
@@ -24,6 +25,9 @@ pub struct Pending {
     pub reused: bool,
     /// What has changed since the last build.
     pub reasons: Vec<Change>,
+    /// The layer, if it is in the store.
+    #[serde(skip)]
+    pub digest: Option<Digest>,
 }
 
 /// What the next build of `role` would do, as far as can be said without building: on top of a layer that
@@ -43,6 +47,23 @@ pub fn pending(store: &Store, role: &LockedRole, past: &[Past]) -> Vec<Pending> 
         outlook.pending.extend(boot.into_iter().filter(|one| !is_role(one)));
     }
     outlook.pending
+}
+
+/// The layers that `role` has in `format`, lowest first, and those of the image that its disk boots with,
+/// each as far as the store knows it.
+pub fn stack_of(store: &Store, role: &LockedRole, format: Format) -> [Vec<Pending>; 2] {
+    let known = |key: &Digest| store.get_key(LAYER, key).map(|record: LayerRecord| record.digest);
+    let mut outlook = Outlook { known: &known, past: &[], pending: Vec::new() };
+    let system = outlook.system(&role.plan, Ground::default());
+    outlook.files(&role.plan, system.clone());
+    let layers = std::mem::take(&mut outlook.pending);
+    let disk = role.disk.as_ref().filter(|_| format == Format::Qcow2);
+    let Some(disk) = disk else { return [layers, Vec::new()] };
+    outlook.machine(disk, system);
+    let machine = std::mem::take(&mut outlook.pending);
+    outlook.boot(disk);
+    let place = |one: &'_ Pending| (one.image.clone(), one.kind);
+    [disk_order(role.plan.role(), &layers, &machine, place), outlook.pending]
 }
 
 /// Whether an artifact is what the definitions say now: every layer of `role` has the key that a build
@@ -172,6 +193,7 @@ impl Outlook<'_> {
             kind,
             reused: digest.is_some(),
             reasons: reasons.unwrap_or_default(),
+            digest,
         });
         Ground { unknown: digest.is_none(), digest }
     }

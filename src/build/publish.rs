@@ -17,6 +17,10 @@ use crate::store::KeyKind;
 /// Artifacts that were written, by where.
 const PUBLISHED: KeyKind = KeyKind::new("published");
 
+/// Manifests by the digest of their image, so that what was built can be looked at when only its digest is
+/// known, wherever the artifact is.
+pub const MANIFEST: KeyKind = KeyKind::new("manifest");
+
 /// A finished artifact.
 #[derive(Clone, Debug, Serialize)]
 pub struct Artifact {
@@ -102,9 +106,9 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn text(&self, sha256: Digest, size: u64, disk: Option<Disk>) -> String {
+    fn describe(&self, sha256: Digest, size: u64, disk: Option<Disk>) -> Manifest {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        (self.describe)(File { name, format: self.format, sha256, size }, disk).to_json()
+        (self.describe)(File { name, format: self.format, sha256, size }, disk)
     }
 
     fn artifact(&self, record: &Published, reused: bool) -> Artifact {
@@ -133,9 +137,16 @@ impl Builder<'_> {
     /// The artifact, if exactly this one is there already.
     pub(super) fn published(&self, target: &Target<'_>) -> Option<Artifact> {
         let record: Published = self.store.get_key(PUBLISHED, &target.key())?;
-        let text = target.text(record.sha256, record.stamps[0].size, record.disk.clone());
-        let untouched = record.stamps == target.stamps()? && record.manifest == Digest::of(text);
-        untouched.then(|| target.artifact(&record, true))
+        let manifest = target.describe(record.sha256, record.stamps[0].size, record.disk.clone());
+        let text = manifest.to_json();
+        if record.stamps != target.stamps()? || record.manifest != Digest::of(text) {
+            return None;
+        }
+        // It is only a hint for people who know nothing but the digest.
+        if self.store.get_key::<Manifest>(MANIFEST, &target.image).is_none() {
+            let _ = self.store.put_key(MANIFEST, &target.image, &manifest);
+        }
+        Some(target.artifact(&record, true))
     }
 
     /// Gives the artifact its name, after its manifest: an artifact is never without one.
@@ -145,7 +156,9 @@ impl Builder<'_> {
         artifact: Unpublished,
     ) -> Result<Artifact, Error> {
         let Unpublished { file, sha256, size, disk } = artifact;
-        let text = target.text(sha256, size, disk.clone());
+        let manifest = target.describe(sha256, size, disk.clone());
+        self.store.put_key(MANIFEST, &target.image, &manifest)?;
+        let text = manifest.to_json();
         write_whole(&target.manifest, text.as_bytes())?;
         file.publish(&target.path).map_err(|source| cannot("write", &target.path, source))?;
         let stamps = target

@@ -123,15 +123,19 @@ impl Context {
         Fetcher::new(self.network(), Policy::default())
     }
 
-    pub(super) fn project(&self) -> Result<Project> {
-        let root = match &self.options.project {
-            Some(directory) => directory.clone(),
+    /// The directory of the project.
+    pub(super) fn root(&self) -> Result<PathBuf> {
+        match &self.options.project {
+            Some(directory) => Ok(directory.clone()),
             None => {
                 let here = std::env::current_dir().into_diagnostic();
-                Project::find(&here.wrap_err("cannot find the current directory")?)?
+                Ok(Project::find(&here.wrap_err("cannot find the current directory")?)?)
             }
-        };
-        Ok(Project::load(&root)?)
+        }
+    }
+
+    pub(super) fn project(&self) -> Result<Project> {
+        Ok(Project::load(&self.root()?)?)
     }
 
     /// Refuses a project whose images would hold secrets.

@@ -7,20 +7,25 @@
 mod boot;
 mod build;
 mod check;
+mod completions;
 mod context;
+mod diff;
 mod explain;
 mod gc;
 mod lab;
 mod lock;
+mod man;
 mod plan;
 mod preflight;
 pub mod progress;
 mod prune;
 mod rollback;
+mod schema;
 mod site;
 mod status;
 mod swap;
 mod teller;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +79,10 @@ enum Verb {
     Check(check::Arguments),
     /// Show the layers of a role, and why each was built or reused
     Explain(explain::Arguments),
+    /// Show how two images differ
+    Diff(diff::Arguments),
+    /// Show why a role has a package or path
+    Why(why::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -90,6 +99,12 @@ enum Verb {
     Lab(lab::Arguments),
     /// Delete from the store what nothing needs
     Gc(gc::Arguments),
+    /// Print a script by which a shell completes verbs and options
+    Completions(completions::Arguments),
+    /// Print the JSON Schema of a file, for editors
+    Schema(schema::Arguments),
+    /// Print or install manual pages
+    Man(man::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -102,6 +117,8 @@ pub fn run() -> ExitCode {
         Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
+        Verb::Diff(arguments) => diff::run(&context, &arguments),
+        Verb::Why(arguments) => why::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),
@@ -110,6 +127,9 @@ pub fn run() -> ExitCode {
         Verb::Prune(arguments) => prune::run(&context, &arguments),
         Verb::Lab(arguments) => lab::run(&context, &arguments),
         Verb::Gc(arguments) => gc::run(&context, &arguments),
+        Verb::Completions(arguments) => completions::run(&context, &arguments),
+        Verb::Schema(arguments) => schema::run(&context, &arguments),
+        Verb::Man(arguments) => man::run(&context, &arguments),
     };
     outcome.unwrap_or_else(|report| {
         context.error(&report);

@@ -7,6 +7,7 @@ use super::error::{Problem, Result};
 use super::image::Image;
 use super::name::{AbsolutePath, Account, is_account};
 use super::place::Place;
+use super::schema;
 
 /// A system user.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ fn identifier(item: &Item) -> Result<u32> {
 impl User {
     /// Reads `[users.NAME]`.
     pub(super) fn read(place: &Place, item: &Item) -> Result<Self> {
-        let table = item.table(&["uid", "gid", "home", "shell", "comment"])?;
+        let table = item.table(&schema::USER.names())?;
         let uid = identifier(table.require("uid")?)?;
         let path = |key, default: &str| match table.get(key) {
             Some(item) => passwd_path(item),
@@ -89,7 +90,7 @@ fn comment(item: &Item) -> Result<String> {
 impl Group {
     /// Reads `[groups.NAME]`.
     pub(super) fn read(place: &Place, item: &Item) -> Result<Self> {
-        let table = item.table(&["gid"])?;
+        let table = item.table(&schema::GROUP.names())?;
         Ok(Self { gid: identifier(table.require("gid")?)?, place: place.clone() })
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Item, Table};
 use super::error::{Problem, Result};
 use super::place::{Place, read_bytes};
+use super::schema;
 
 /// The package repositories of a root image.
 #[derive(Clone, Debug)]
@@ -60,19 +61,17 @@ pub enum Keyring {
 impl Debian {
     /// Reads `[debian]` of the definition in `directory`, a path relative to `root`.
     pub(super) fn read(item: &Item, root: &Path, directory: &Path) -> Result<Self> {
-        let table = item.table(&["architecture", "repositories"])?;
+        let table = item.table(&schema::DEBIAN.names())?;
         let architecture = table.require("architecture")?;
         let repositories = table.require("repositories")?;
-        let known = repositories.each(|item| Repository::read(item, &KEYS, root, directory))?;
+        let known = repositories
+            .each(|item| Repository::read(item, &schema::REPOSITORY.names(), root, directory))?;
         if known.is_empty() {
             return Err(repositories.unexpected("at least one repository"));
         }
         Ok(Self { architecture: word(architecture)?, repositories: known })
     }
 }
-
-const KEYS: [&str; 8] =
-    ["name", "url", "mirrors", "snapshot", "suite", "components", "keyring", "signed_by"];
 
 /// Reads `[[repositories]]` of the definition in `directory`, a path relative to `root`. What comes
 /// from each must be said, so that it cannot replace what the root image's repositories have.
@@ -81,7 +80,7 @@ pub(super) fn more_repositories(
     root: &Path,
     directory: &Path,
 ) -> Result<Vec<Repository>> {
-    let keys: Vec<&str> = KEYS.into_iter().chain(["packages"]).collect();
+    let keys = schema::MORE_REPOSITORY.names();
     item.each(|item| {
         let packages = item.table(&keys)?.require("packages")?;
         let repository = Repository::read(item, &keys, root, directory)?;
@@ -203,7 +202,7 @@ fn fingerprint(item: &Item) -> Result<String> {
 fn keyring(item: &Item, root: &Path, directory: &Path) -> Result<Keyring> {
     use std::path::Component;
     if item.entries().is_ok() {
-        let url = item.table(&["url"])?.require("url")?;
+        let url = item.table(&schema::KEYRING_URL.names())?.require("url")?;
         return Ok(Keyring::Url(any_url(url, "a URL (http://, https:// or file:///)")?.to_owned()));
     }
     let text = item.string().map_err(|_| item.unexpected("a path, or `{ url = \"…\" }`"))?;

@@ -15,6 +15,7 @@ use super::image::Image;
 use super::name::{EndpointName, ImageName, ParameterName};
 use super::parameter::Type;
 use super::place::Place;
+use super::schema;
 use super::stack::{Settings, declaration, stack_text};
 use super::suggest::did_you_mean;
 
@@ -156,7 +157,7 @@ impl Clients {
 impl Endpoint {
     /// Reads `[endpoints.NAME]`.
     pub(super) fn read(place: &Place, item: &Item) -> Result<Self> {
-        let table = item.table(&["port", "range", "protocol", "clients", "when", "doc"])?;
+        let table = item.table(&schema::ENDPOINT.names())?;
         let protocol = table.optional("protocol", Protocol::read)?.unwrap_or(Protocol::Tcp);
         if protocol == Protocol::Vrrp
             && let Some(item) = table.get("port").or(table.get("range"))
@@ -187,7 +188,7 @@ impl Endpoint {
 impl Connection {
     /// Reads one of `[[connections]]`.
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["to", "endpoint", "addresses", "port", "when"])?;
+        let table = item.table(&schema::CONNECTION.names())?;
         let to = table.require("to")?;
         let endpoint = table.require("endpoint")?;
         let addresses = table.require("addresses")?;

@@ -10,6 +10,7 @@ use super::document::Item;
 use super::error::{Problem, Result};
 use super::name::{Hostname, InvalidText, VolumeName, text};
 use super::place::Place;
+use super::schema;
 use crate::proxmox::{Fingerprint, StorageName};
 
 text! {
@@ -186,18 +187,7 @@ impl fmt::Display for ApiUrl {
 impl Hosting {
     /// Reads `[proxmox]`.
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&[
-            "url",
-            "ca",
-            "fingerprint",
-            "pool",
-            "artifacts",
-            "storage",
-            "vmids",
-            "grace_days",
-            "name_servers",
-            "search_domain",
-        ])?;
+        let table = item.table(&schema::HOSTING.names())?;
         let trust = match (table.get("ca"), table.get("fingerprint")) {
             (Some(_), Some(item)) => {
                 let text =
@@ -258,16 +248,7 @@ fn vmids(item: &Item) -> Result<RangeInclusive<u32>> {
 impl GuestShape {
     /// Reads `[guests.ROLE]`.
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&[
-            "kind",
-            "cores",
-            "memory_mib",
-            "root_gib",
-            "bridge",
-            "vlan",
-            "storage",
-            "volumes",
-        ])?;
+        let table = item.table(&schema::GUEST.names())?;
         let kind = table.require("kind")?;
         let kind = match kind.string()? {
             "container" => GuestKind::Container,
@@ -303,7 +284,7 @@ impl GuestShape {
 
 impl VolumeShape {
     fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["size_gib", "storage"])?;
+        let table = item.table(&schema::VOLUME.names())?;
         Ok(Self {
             size_gib: table
                 .require("size_gib")?

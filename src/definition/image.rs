@@ -14,6 +14,7 @@ use super::name::{
 };
 use super::parameter::Parameter;
 use super::place::{Place, read_text};
+use super::schema;
 use super::state::State;
 use super::swap::{Cluster, Swap};
 use super::upstream::Upstream;
@@ -178,41 +179,13 @@ pub struct Health {
     pub ready: Option<Vec<String>>,
 }
 
-const KEYS: [&str; 25] = [
-    "summary",
-    "version",
-    "extends",
-    "role",
-    "debian",
-    "repositories",
-    "packages",
-    "sources",
-    "users",
-    "groups",
-    "parameters",
-    "values",
-    "secrets",
-    "state",
-    "files",
-    "units",
-    "run",
-    "check",
-    "health",
-    "endpoints",
-    "connections",
-    "cluster",
-    "swap",
-    "boot",
-    "machine",
-];
-
 impl Image {
     /// Reads the definition of `name` below `root`, the directory of the project.
     pub(super) fn read(root: &Path, name: ImageName) -> Result<Self> {
         let directory = Path::new("images").join(name.as_str());
         let source = read_text(root, &directory.join("image.toml"))?;
         let file = parse(&source)?;
-        let table = file.table(&KEYS)?;
+        let table = file.table(&schema::IMAGE.names())?;
         let extends = table.optional("extends", |item| Ok((item.parse()?, item.place.clone())))?;
         let packages = table.optional("packages", |item| packages(item, extends.is_none()))?;
         let debian = table.optional("debian", |item| Debian::read(item, root, &directory))?;
@@ -284,7 +257,7 @@ pub(super) fn without_debian(place: &Place) -> Error {
 }
 
 fn packages(item: &Item, root_image: bool) -> Result<Packages> {
-    let table = item.table(&["essential", "install", "exclude"])?;
+    let table = item.table(&schema::PACKAGES.names())?;
     if let (Some(item), false) = (table.get("essential"), root_image) {
         let message = "`essential` is for root images: what they install is below all others";
         return Err(item.place.error(Problem::Contradiction(message.to_owned())));
@@ -299,7 +272,7 @@ fn packages(item: &Item, root_image: bool) -> Result<Packages> {
 }
 
 fn secret(place: &Place, item: &Item) -> Result<Secret> {
-    let table = item.table(&["path", "doc", "required", "trial"])?;
+    let table = item.table(&schema::SECRET.names())?;
     Ok(Secret {
         path: table.require("path")?.parse()?,
         doc: table.require("doc")?.line()?,
@@ -310,7 +283,7 @@ fn secret(place: &Place, item: &Item) -> Result<Secret> {
 }
 
 fn file_rule(item: &Item) -> Result<FileRule> {
-    let table = item.table(&["path", "mode", "owner", "group", "replaces"])?;
+    let table = item.table(&schema::FILE.names())?;
     let path = table.require("path")?;
     Ok(FileRule {
         path: path.parse()?,
@@ -323,17 +296,17 @@ fn file_rule(item: &Item) -> Result<FileRule> {
 }
 
 fn units(item: &Item) -> Result<Vec<UnitName>> {
-    item.table(&["mask"])?.list("mask", Item::parse)
+    item.table(&schema::UNITS.names())?.list("mask", Item::parse)
 }
 
 fn run(item: &Item) -> Result<Run> {
-    let table = item.table(&["command"])?;
+    let table = item.table(&schema::RUN.names())?;
     let command = table.require("command")?;
     Ok(Run { command: argv(command)?, place: command.place.clone() })
 }
 
 fn check(item: &Item) -> Result<Check> {
-    let table = item.table(&["command", "covers"])?;
+    let table = item.table(&schema::CHECK.names())?;
     let command = table.require("command")?;
     Ok(Check {
         command: argv(command)?,
@@ -343,18 +316,18 @@ fn check(item: &Item) -> Result<Check> {
 }
 
 fn health(item: &Item) -> Result<Health> {
-    let table: Table<'_> = item.table(&["live", "ready"])?;
+    let table: Table<'_> = item.table(&schema::HEALTH.names())?;
     Ok(Health { live: table.optional("live", hook)?, ready: table.optional("ready", hook)? })
 }
 
 fn boot(item: &Item) -> Result<Boot> {
-    let command = item.table(&["command"])?;
+    let command = item.table(&schema::BOOT.names())?;
     let command = command.require("command")?;
     Ok(Boot { command: argv(command)?, place: command.place.clone() })
 }
 
 fn machine(item: &Item) -> Result<Machine> {
-    let table = item.table(&["boot"])?;
+    let table = item.table(&schema::MACHINE.names())?;
     let boot = table.require("boot")?;
     Ok(Machine { boot: (boot.parse()?, boot.place.clone()), place: item.place.clone() })
 }

@@ -25,6 +25,7 @@ mod parameter;
 mod place;
 mod plan;
 mod project;
+pub mod schema;
 mod secret;
 pub mod site;
 mod stack;

@@ -11,6 +11,7 @@ use super::image::Image;
 use super::name::{Hostname, ImageName, SiteName};
 use super::network::{InterfaceAddress, Network};
 use super::place::{Place, read_text};
+use super::schema;
 use super::site::PublicName;
 use super::suggest::did_you_mean;
 
@@ -78,16 +79,7 @@ impl Overlay {
         let path = Path::new("overlays").join(name.as_str()).join("overlay.toml");
         let source = read_text(root, &path)?;
         let file = parse(&source)?;
-        let table = file.table(&[
-            "summary",
-            "extends",
-            "images",
-            "nodes",
-            "names",
-            "operators",
-            "proxmox",
-            "guests",
-        ])?;
+        let table = file.table(&schema::OVERLAY.names())?;
         Ok(Self {
             name,
             summary: table.require("summary")?.line()?,
@@ -111,12 +103,12 @@ fn public_name(name: &Hostname, place: &Place, item: &Item) -> Result<PublicName
 }
 
 fn operators(item: &Item) -> Result<Vec<Network>> {
-    item.table(&["networks"])?.require("networks")?.each(Item::parse)
+    item.table(&schema::OPERATORS.names())?.require("networks")?.each(Item::parse)
 }
 
 impl DeclaredNode {
     fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["name", "image", "address", "gateway", "number", "host"])?;
+        let table = item.table(&schema::NODE.names())?;
         let name = table.require("name")?;
         let image = table.require("image")?;
         let address_item = table.require("address")?;

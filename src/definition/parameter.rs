@@ -9,6 +9,7 @@ use super::document::{Item, Table, parse_key};
 use super::error::{Problem, Result};
 use super::name::{ImageName, ParameterName};
 use super::place::Place;
+use super::schema;
 use super::suggest::did_you_mean;
 
 /// Names that parameters cannot have, since templates already know them: those that are always in
@@ -81,14 +82,6 @@ pub struct Parameter {
     pub place: Place,
 }
 
-const TYPES: [&str; 10] = [
-    "string", "boolean", "integer", "port", "address", "network", "hostname", "path", "list",
-    "record",
-];
-
-/// The keys that describe a type, whatever else the table holds.
-const TYPE_KEYS: [&str; 6] = ["type", "values", "minimum", "maximum", "items", "fields"];
-
 impl Parameter {
     /// Reads `[parameters.NAME]`.
     pub(super) fn read(name: &ParameterName, place: &Place, item: &Item) -> Result<Self> {
@@ -99,7 +92,7 @@ impl Parameter {
             };
             return Err(place.error_with_help(problem, Some("choose another name".to_owned())));
         }
-        let table = item.table(&[&TYPE_KEYS[..], &["default", "doc", "public_name"]].concat())?;
+        let table = item.table(&schema::PARAMETER.names())?;
         let (kind, default) = described(table)?;
         let public_name =
             table.optional("public_name", |item| Ok((item.parse()?, item.place.clone())))?;
@@ -117,7 +110,7 @@ impl Parameter {
 
 impl Field {
     fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&[&TYPE_KEYS[..], &["default", "doc"]].concat())?;
+        let table = item.table(&schema::FIELD.names())?;
         let (kind, default) = described(table)?;
         Ok(Self { kind, default, doc: table.optional("doc", Item::line)? })
     }
@@ -144,7 +137,7 @@ impl Type {
             "hostname" => Self::Hostname,
             "path" => Self::Path,
             "list" => {
-                let items = table.require("items")?.table(&TYPE_KEYS)?;
+                let items = table.require("items")?.table(&schema::ITEM.names())?;
                 Self::List(Box::new(Self::read(items)?))
             }
             "record" => Self::Record(fields(table.require("fields")?)?),
@@ -157,7 +150,7 @@ impl Type {
             Self::Record(_) => &["fields"],
             _ => &[],
         };
-        for key in TYPE_KEYS.iter().skip(1).filter(|key| !allowed.contains(key)) {
+        for key in schema::ITEM.names().into_iter().skip(1).filter(|key| !allowed.contains(key)) {
             if let Some(item) = table.get(key) {
                 let message = format!("`{key}` means nothing for the type `{}`", kind.word());
                 return Err(item.place.error(Problem::Contradiction(message)));
@@ -264,8 +257,8 @@ fn fields(item: &Item) -> Result<BTreeMap<ParameterName, Field>> {
 fn unknown_type(item: &Item, word: &str) -> super::Error {
     let problem = Problem::Value {
         path: item.path.clone(),
-        expected: format!("one of {}", quoted(TYPES.into_iter())),
+        expected: format!("one of {}", quoted(schema::TYPES.into_iter())),
         found: item.found(),
     };
-    item.place.error_with_help(problem, did_you_mean(word, TYPES))
+    item.place.error_with_help(problem, did_you_mean(word, schema::TYPES))
 }

@@ -5,6 +5,7 @@ use super::document::Item;
 use super::error::{Problem, Result};
 use super::name::{AbsolutePath, Mode, VolumeName};
 use super::place::Place;
+use super::schema;
 
 /// A directory that lives on a volume of its own.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ pub struct State {
 impl State {
     /// Reads an entry of `[[state]]`.
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["name", "path", "owner", "group", "mode", "doc"])?;
+        let table = item.table(&schema::STATE.names())?;
         let path = table.require("path")?;
         Ok(Self {
             name: table.optional("name", Item::parse)?.map_or_else(|| volume_name(path), Ok)?,

@@ -5,6 +5,7 @@ use super::error::{Problem, Result};
 use super::image::hook;
 use super::name::ImageName;
 use super::place::Place;
+use super::schema;
 
 /// What a role demands of its nodes at a site, if it has any there.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ pub struct Swap {
 
 impl Cluster {
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table(&["minimum", "exactly", "odd", "arbitrator", "spread"])?;
+        let table = item.table(&schema::CLUSTER.names())?;
         let count = |item: &Item| {
             Ok((item.integer_in(1..=9999, "a number from 1 to 9999")?, item.place.clone()))
         };
@@ -82,8 +83,7 @@ impl Swap {
     pub const READY_WITHIN: u32 = 900;
 
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let table =
-            item.table(&["order", "drain", "drained", "leads", "patience", "ready_within"])?;
+        let table = item.table(&schema::SWAP.names())?;
         let seconds =
             |item: &Item| item.integer_in(1..=86_400, "a number of seconds from 1 to 86400");
         let swap = Self {

@@ -8,6 +8,7 @@ use super::error::{Problem, Result};
 use super::image::Image;
 use super::name::{AbsolutePath, CommitId, Mode, SourceName};
 use super::place::Place;
+use super::schema;
 use super::state::State;
 use crate::digest::Digest;
 
@@ -120,9 +121,7 @@ impl Upstream {
     /// Reads `[sources.NAME]`.
     pub(super) fn read(name: &SourceName, place: &Place, item: &Item) -> Result<Self> {
         const TYPES: &str = "one of `archive`, `file`, `git`, `oci`, `package`";
-        let more = ["sha256", "unverified", "commit", "strip", "mode", "image", "digest", "path"];
-        let all = [&COMMON[..], &["urls", "into"], &more].concat();
-        let kind = item.table(&all)?.require("type")?;
+        let kind = item.table(&schema::SOURCE.names())?.require("type")?;
         let own: &[&str] = match kind.string()? {
             "archive" => &["urls", "into", "sha256", "unverified", "strip"],
             "file" => &["urls", "into", "sha256", "unverified", "mode"],

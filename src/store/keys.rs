@@ -54,6 +54,15 @@ impl Store {
         Some(record)
     }
 
+    /// The keys of this kind that have a record, in order.
+    pub fn keys(&self, kind: KeyKind) -> Vec<Digest> {
+        let directory = fs::read_dir(self.root.join("keys").join(kind.0));
+        let names = directory.into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let mut keys: Vec<Digest> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+        keys.sort();
+        keys
+    }
+
     /// Records `record` for `key`, in place of an earlier record. Call it when every blob that
     /// the record mentions is in the store. A digest in a record (as a JSON string of
     /// 64 hexadecimal digits) keeps its blob from garbage collection as long as the record stays.
@@ -147,6 +156,8 @@ mod tests {
         store.put_key(KeyKind::new("artifact"), &key, &3).unwrap();
         assert_eq!(store.get_key(LAYER, &key), Some(2));
         assert_eq!(store.get_key::<String>(LAYER, &key), None, "of another type");
+        assert_eq!(store.keys(LAYER), [key]);
+        assert_eq!(store.keys(KeyKind::new("none")), []);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod archives;
 mod building;
 mod definitions;
 mod downloads;
+mod inspecting;
 mod machine;
 mod packages;
 mod resolving;

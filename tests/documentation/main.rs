@@ -105,6 +105,63 @@ fn every_verb_and_option_is_described_and_exists() {
     }
 }
 
+/// The text of a manual page: without the requests and escapes of groff_man(7).
+fn plain(page: &str) -> String {
+    let plain = page.replace("\\-", "-").replace("\\&", "");
+    ["\\fB", "\\fI", "\\fR"].iter().fold(plain, |text, font| text.replace(font, ""))
+}
+
+#[test]
+fn manual_pages_and_completions_name_every_verb_and_option() {
+    let all = Help::of(None);
+    let directory = tempfile::tempdir().unwrap();
+    let written = stdout(&["man", "--dir", directory.path().to_str().unwrap()]);
+    let page = |name: &str| {
+        let path = directory.path().join(format!("{name}.1"));
+        plain(&fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {name}.1:\n{written}")))
+    };
+    let main = page("imgbuild");
+    assert_eq!(main.trim_end(), plain(&stdout(&["man"])).trim_end());
+    for verb in &all.verbs {
+        assert!(main.contains(&format!("imgbuild-{verb}(1)")), "imgbuild.1 does not name {verb}");
+        let help = Help::of(Some(verb));
+        let mut text = page(&format!("imgbuild-{verb}"));
+        for below in help.verbs.iter().filter(|below| *below != "help") {
+            text += &page(&format!("imgbuild-{verb}-{below}"));
+        }
+        let text: BTreeSet<String> = option_names(&text.replace(['[', ']', '\n'], " ")).collect();
+        let missing: Vec<&String> = help.options.difference(&text).collect();
+        assert!(missing.is_empty(), "imgbuild-{verb}.1 does not name {missing:?}");
+    }
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = stdout(&["completions", shell]);
+        for verb in &all.verbs {
+            assert!(script.contains(verb.as_str()), "{shell} does not complete {verb}");
+        }
+        assert!(script.contains("keep-days"), "{shell} does not complete the options of verbs");
+    }
+}
+
+#[test]
+fn every_key_of_what_is_compared_and_asked_is_described() {
+    let path = "/etc/haproxy/imgbuild.cfg";
+    for (arguments, document) in [
+        (["diff", "haproxy", "haproxy", "--site", "campus", "--json"], "docs/diff.md"),
+        (["why", "haproxy", path, "--site", "campus", "--json"], "docs/why.md"),
+    ] {
+        let text = read(document);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+        let mut values = vec![&json];
+        while let Some(value) = values.pop() {
+            values.extend(value.as_array().into_iter().flatten());
+            for (key, value) in value.as_object().into_iter().flatten() {
+                assert!(text.contains(&format!("`{key}`")), "{document} does not describe {key}");
+                values.push(value);
+            }
+        }
+    }
+}
+
 #[test]
 fn commands_that_are_shown_have_the_options_they_use() {
     let all = Help::of(None);

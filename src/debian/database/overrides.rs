@@ -24,19 +24,27 @@ pub struct Diversions {
 }
 
 impl Diversions {
-    /// Reads `/var/lib/dpkg/diversions`: three lines each, the contested path, the path diverted
-    /// to, and the package or `:`.
+    /// Reads `/var/lib/dpkg/diversions`.
     pub fn load(root: &Root) -> Result<Self, Error> {
         let path = admin("diversions");
         let text = read(root, &path)?.unwrap_or_default();
-        let lines: Vec<&[u8]> = super::lines(&text).collect();
+        Self::parse(&text).map_err(|(line, problem)| syntax(root, &path, line, problem))
+    }
+
+    /// Reads the text of that file: three lines each, the contested path, the path diverted to, and the
+    /// package or `:`.
+    ///
+    /// # Errors
+    /// The line that cannot be read, from 1, and what is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<Self, (usize, &'static str)> {
+        let lines: Vec<&[u8]> = super::lines(text).collect();
         let mut diversions = Self::default();
         for (index, lines) in lines.chunks(3).enumerate() {
             let &[from, to, package] = lines else {
-                return Err(syntax(root, &path, index * 3 + 1, "the entry is incomplete"));
+                return Err((index * 3 + 1, "the entry is incomplete"));
             };
             let package = std::str::from_utf8(package)
-                .map_err(|_| syntax(root, &path, index * 3 + 3, "not the name of a package"))?;
+                .map_err(|_| (index * 3 + 3, "not the name of a package"))?;
             let package = (package != ":").then(|| package.to_owned());
             diversions.targets.insert(to.to_vec(), from.to_vec());
             diversions.diverted.insert(from.to_vec(), Diversion { to: to.to_vec(), package });
