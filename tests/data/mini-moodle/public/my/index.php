@@ -8,5 +8,10 @@ if (!isset($_SESSION['user'])) {
     exit;
 }
 $_SESSION['pages'] = ($_SESSION['pages'] ?? 0) + 1;
+// What the page says is a promise, so it is kept first.
+if (!session_write_close()) {
+    http_response_code(503);
+    exit("the session is not stored\n");
+}
 header('Content-Type: application/json');
 echo json_encode(['node' => gethostname(), 'user' => $_SESSION['user'], 'pages' => $_SESSION['pages']]), "\n";
