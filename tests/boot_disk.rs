@@ -186,7 +186,7 @@ fn haproxy_boots_with_uefi_and_forgets_what_was_written() {
 }
 
 #[test]
-#[ignore = "takes minutes where the processor is emulated; a database's disk is booted with a foreign state volume, too"]
+#[ignore = "takes minutes where the processor is emulated"]
 fn galera_boots_with_either_firmware_and_keeps_its_state() {
     let Some(disks) = disks() else { return };
     let disk = images::artifact(disks, "galera", Format::Qcow2);
@@ -254,7 +254,7 @@ fn wait_for_console(machine: &Machine, text: &str) -> String {
 }
 
 #[test]
-#[ignore = "takes a minute where the processor is emulated; a state volume that may not be used stops as much"]
+#[ignore = "takes a minute where the processor is emulated"]
 fn a_missing_state_volume_stops_the_service_and_not_the_boot() {
     let Some(disks) = disks() else { return };
     let disk = images::artifact(disks, "galera", Format::Qcow2);
@@ -270,6 +270,7 @@ fn a_missing_state_volume_stops_the_service_and_not_the_boot() {
 }
 
 #[test]
+#[ignore = "takes minutes where the processor is emulated; tests/volumes.rs has what decides that"]
 fn a_state_volume_with_a_foreign_file_system_is_left_alone() {
     let Some(disks) = disks() else { return };
     let disk = images::artifact(disks, "galera", Format::Qcow2);

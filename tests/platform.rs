@@ -33,10 +33,10 @@ fn code() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mini-moodle")
 }
 
-/// The database and what is in front of it: the part that can lose what somebody was promised.
+/// The part that can lose what somebody was promised, as far as there is time in every run: the proxies in front of the
+/// database, and one of its nodes.
 #[test]
-#[ignore = "boots three databases and two proxies twice, under load: minutes"]
-fn the_database_and_its_proxies_are_replaced_while_somebody_writes_and_nothing_is_lost() {
+fn a_database_and_its_proxies_are_replaced_while_somebody_writes_and_nothing_is_lost() {
     if let Some(reason) = unavailable() {
         eprintln!("skipped: {reason}");
         return;
@@ -46,7 +46,7 @@ fn the_database_and_its_proxies_are_replaced_while_somebody_writes_and_nothing_i
     site.up();
     thesis::the_cluster_is_whole(&site, &mut report);
     swaps::of_the_proxies(&site, &mut report);
-    swaps::of_the_database(&site, &mut report);
+    swaps::of_one_database(&site, &mut report);
 }
 
 #[test]

@@ -258,10 +258,16 @@ fn failed_units(guest: &mut dyn Guest) -> Result<Vec<String>, Error> {
 fn journal(guest: &mut dyn Guest, units: &[String]) -> Result<String, Error> {
     let start = ["/usr/bin/journalctl", "--no-pager", "--output=short-monotonic", JOURNAL_LINES];
     let mut text = String::new();
-    for unit in units {
-        let unit = format!("--unit={unit}");
+    for name in units {
+        let unit = format!("--unit={name}");
         let argv: Vec<&str> = start.iter().copied().chain([unit.as_str()]).collect();
-        text.push_str(&ask(guest, &argv)?.unwrap_or_default());
+        let mut lines = ask(guest, &argv)?.unwrap_or_default();
+        // What fails before there is a journal has no entries, and systemd alone knows how it ended.
+        if lines.is_empty() || lines.starts_with("-- No entries") {
+            let result = ["/usr/bin/systemctl", "show", "--property=Id,Result", name];
+            lines = ask(guest, &result)?.unwrap_or_default();
+        }
+        text.push_str(&lines);
         text.push('\n');
     }
     if units.is_empty() {

@@ -127,10 +127,10 @@ impl Site {
         succeed(self.command("exec").args(["--host", "--"]).args(command));
     }
 
-    /// Replaces the guests of a role. How long it took.
-    pub fn swap(&self, role: &str) -> Duration {
+    /// Replaces the guest of a node, or those of a role. How long it took.
+    pub fn swap(&self, name: &str) -> Duration {
         let start = Instant::now();
-        succeed(self.command("swap").args(["--yes", role]));
+        succeed(self.command("swap").args(["--yes", name]));
         start.elapsed()
     }
 

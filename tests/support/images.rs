@@ -56,6 +56,11 @@ impl Copy {
         &self.path
     }
 
+    /// The store that tests share.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
     /// Where its artifacts go.
     pub fn out(&self) -> PathBuf {
         self.path.join("out")
