@@ -6,6 +6,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use rustix::thread::{UnshareFlags, move_into_link_name_space};
 use super::Error;
 use super::container::{GUEST_IDS, GUEST_ROOT};
 use super::stage::{again, complain, say};
+use crate::definition::Network;
 use crate::sandbox::{die_with_parent, unshare};
 
 /// The bridge that containers are plugged into.
@@ -76,13 +78,34 @@ impl PrivateHost {
     /// What ip(8) finds fault with.
     pub fn give_addresses(&self, addresses: &[String]) -> Result<(), Error> {
         for address in addresses {
-            let mut ip = self.command("ip");
-            ip.args(["address", "replace", address, "dev", BRIDGE]);
-            let output = ip.output().map_err(Error::io("execute", &self.executable))?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                return Err(Error::step(format!("give {address} to the private host"), said));
-            }
+            let what = || format!("give {address} to the private host");
+            self.ip(&["address", "replace", address, "dev", BRIDGE], what)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what runs on it speak from `address`, which it has, and not from its own address there, to whom it speaks
+    /// to in `networks`.
+    ///
+    /// # Errors
+    ///
+    /// What ip(8) finds fault with.
+    pub fn speak_from(&self, address: IpAddr, networks: &[Network]) -> Result<(), Error> {
+        let address = address.to_string();
+        for network in networks {
+            let network = network.to_string();
+            let what = || format!("speak from {address} in {network}");
+            self.ip(&["route", "replace", &network, "dev", BRIDGE, "src", &address], what)?;
+        }
+        Ok(())
+    }
+
+    fn ip(&self, arguments: &[&str], what: impl Fn() -> String) -> Result<(), Error> {
+        let mut ip = self.command("ip");
+        let output = ip.args(arguments).output().map_err(Error::io("execute", &self.executable))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(Error::step(what(), said));
         }
         Ok(())
     }

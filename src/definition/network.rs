@@ -26,6 +26,22 @@ impl Network {
     pub fn address(&self) -> IpAddr {
         self.0.address
     }
+
+    /// Addresses that hosts in it can have, from the lowest on: without the one that names the network, unless it is the
+    /// only one.
+    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> {
+        let network = *self;
+        let bits = if self.0.address.is_ipv4() { 32 } else { 128 };
+        let first = u32::from(self.0.prefix < bits);
+        (first..=u32::MAX)
+            .map(move |number| match network.0.address {
+                IpAddr::V4(lowest) => IpAddr::V4(u32::from(lowest).wrapping_add(number).into()),
+                IpAddr::V6(lowest) => {
+                    IpAddr::V6(u128::from(lowest).wrapping_add(u128::from(number)).into())
+                }
+            })
+            .take_while(move |address| network.covers(&Self::host(*address)))
+    }
 }
 
 impl FromStr for Network {
@@ -69,6 +85,11 @@ impl InterfaceAddress {
         let other = Self { address: other, prefix: self.prefix };
         self.address.is_ipv4() == other.address.is_ipv4()
             && self.network_address() == other.network_address()
+    }
+
+    /// The network that the host is in.
+    pub fn network(&self) -> Network {
+        Network(Self { address: self.network_address(), prefix: self.prefix })
     }
 
     fn network_address(&self) -> IpAddr {

@@ -77,12 +77,12 @@ pub enum Error {
     Operated(Box<Lease>),
     /// Guests would not let the lab's host ask how they are.
     #[error(
-        "guests of the site {site} do not let the lab's host in: {} not in [operators]",
+        "the lab's host cannot be an operator of the site {site}: no address of [operators] is left for it, and {} not in there",
         are(addresses)
     )]
     #[diagnostic(help(
-        "the lab's host is the gateway of each network, and asks guests how they are. Make an overlay that extends \
-         the site: `extends = \"{site}\"`, `[operators]`, `networks = [{}]`",
+        "the lab's host asks guests how they are, which they tell operators only. Add to the site's overlay, or to one \
+         that extends it: `[operators]`, `networks = [{}]`",
         networks(addresses)
     ))]
     NoOperator {

@@ -22,6 +22,7 @@ mod groups;
 mod guest;
 mod lease;
 mod limits;
+mod operator;
 mod place;
 mod secrets;
 mod settings;

@@ -9,7 +9,7 @@ use super::lease::Leases;
 use super::settings::Settings;
 use super::{Error, LabSite};
 use crate::boot::{HeldHost, PrivateHost};
-use crate::definition::SiteName;
+use crate::definition::{Network, SiteName};
 use crate::digest::Digest;
 use crate::swap::GuestId;
 
@@ -172,9 +172,10 @@ impl Place {
         if let Some(host) = host.running(executable)? {
             // The site may have got another network.
             host.give_addresses(&site.gateways())?;
+            speak_as_an_operator(&host, site)?;
             return Ok(false);
         }
-        host.start(executable, &site.gateways())?;
+        speak_as_an_operator(&host.start(executable, &site.gateways())?, site)?;
         Ok(true)
     }
 
@@ -228,6 +229,17 @@ impl Place {
         }
         Ok(())
     }
+}
+
+/// Guests let nobody else ask how they are.
+fn speak_as_an_operator(host: &PrivateHost, site: &LabSite) -> Result<(), Error> {
+    for source in site.sources()? {
+        if source.new {
+            host.give_addresses(&[Network::host(source.address).to_string()])?;
+        }
+        host.speak_from(source.address, &source.networks)?;
+    }
+    Ok(())
 }
 
 /// Makes a directory with this mode, if there is none.

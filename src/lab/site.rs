@@ -10,7 +10,7 @@ use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::boot::Identity;
 use crate::definition::{
-    GuestKind, Hostname, ImageName, Network, Plan, Project, Site, VolumeName, did_you_mean,
+    GuestKind, Hostname, ImageName, Plan, Project, Site, VolumeName, did_you_mean,
 };
 use crate::swap::site::{Artifact, Error as SiteError, artifacts, choose, health_port, role};
 use crate::swap::{GuestId, Node, Wanted};
@@ -81,25 +81,8 @@ impl LabSite {
             plans.insert(role.clone(), plan);
         }
         let this = Self { site, plans, chosen, directory: directory.to_owned() };
-        this.check_operators()?;
+        this.sources()?;
         Ok(this)
-    }
-
-    /// Guests let nobody but operators ask how they are.
-    fn check_operators(&self) -> Result<(), Error> {
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for node in self.nodes() {
-            let gateway = node.gateway.ok_or_else(|| Error::NoGateway(node.name.clone()))?;
-            let own = Network::host(gateway);
-            let may = self.site.operators.iter().any(|network| network.covers(&own));
-            if !may && !addresses.contains(&gateway) {
-                addresses.push(gateway);
-            }
-        }
-        match addresses.is_empty() {
-            true => Ok(()),
-            false => Err(Error::NoOperator { site: self.site.name.clone(), addresses }),
-        }
     }
 
     /// The nodes that are in the lab.
