@@ -31,6 +31,8 @@ pub enum Event {
         /// The outcome in a few words.
         detail: String,
     },
+    /// Something only those want to know who ask for everything.
+    Detail(String),
     /// Something the user should know that is not an error.
     Warning(String),
 }

@@ -14,6 +14,7 @@ use imgbuild::boot::qemu;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::lab::{succeed, unavailable, wait_for};
+use support::programs::read;
 use tempfile::TempDir;
 
 /// A copy of the project, locked, with a store that is kept. The guard keeps tests from running at
@@ -96,7 +97,7 @@ impl Places {
 fn boot(project: &Path, places: &Places, arguments: &[&str]) -> Value {
     let mut command = imgbuild(project, &["boot", "--format", "lxc", "--json"]);
     let output = succeed(command.args(arguments).env("TMPDIR", places.0.path()));
-    serde_json::from_str(&output).unwrap()
+    read(&output)
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn a_guest_that_is_not_healthy_is_told_with_its_journal() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("haproxy1 is not healthy: its health check fails"), "{errors}");
     assert!(errors.contains("not today") && errors.contains("the end of the journal:"), "{errors}");
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = read(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(told["healthy"], false);
     assert_eq!(told["failure"]["health"], "not today");
     assert!(told["failure"]["journal"].as_str().unwrap().contains("systemd"), "{told}");
@@ -221,8 +222,7 @@ fn boots_as_a_machine(role: &str) {
     let places = Places::new();
     let arguments = ["boot", role, "--format", "qcow2", "--json", "--timeout", "900"];
     let mut command = imgbuild(project, &arguments);
-    let told: Value =
-        serde_json::from_str(&succeed(command.env("TMPDIR", places.0.path()))).unwrap();
+    let told = read(&succeed(command.env("TMPDIR", places.0.path())));
     assert_eq!(told["healthy"], true, "{told}");
     assert_eq!(told["node"], format!("{role}1"));
     assert_eq!(told["firmware"], "seabios");

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::images::Copy;
 use support::lab::{succeed, unavailable, wait_for};
+use support::programs::read;
 use support::project::Ended;
 use tempfile::TempDir;
 
@@ -94,7 +95,7 @@ impl<'a> Lab<'a> {
     }
 
     fn status(&self) -> Value {
-        serde_json::from_str(&self.succeed(&["status", "--json"])).unwrap()
+        read(&self.succeed(&["status", "--json"]))
     }
 
     /// Builds an image that nobody has had yet, and returns its digest.
@@ -106,8 +107,8 @@ impl<'a> Lab<'a> {
         fs::write(&path, format!("{before}max_connections = {connections}\n{after}")).unwrap();
         let arguments = ["build", "haproxy", "--site", "lab", "--format", "lxc", "--json"];
         let built = succeed(&mut imgbuild(self.project, &arguments));
-        let built: Value = serde_json::from_str(&built).unwrap();
-        built[0]["image"].as_str().unwrap().to_owned()
+        let built = read(&built);
+        built["artifacts"][0]["image"].as_str().unwrap().to_owned()
     }
 
     /// The two nodes run these images, are ready, and have what was written before.

@@ -56,7 +56,7 @@ fn the_whole_platform_is_replaced_under_load() {
         eprintln!("skipped: {reason}");
         return;
     }
-    let site = Site::build(&ROLES, &code(), meetings::sources());
+    let site = Site::build(&ROLES, &code(), support::meetings::sources().ok());
     let mut report = Report::default();
     report.deployed(site.up());
     thesis::the_cluster_is_whole(&site, &mut report);

@@ -15,15 +15,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use imgbuild::artifact::name::Format;
-use imgbuild::digest::Digest;
 use support::images;
 use support::lab::{Guest, Lab, unavailable, wait_for};
+use support::meetings::{Fake, path, server, servers, sources, spread, succeeded};
 use support::web::get_from_host;
 
 /// The gateway of the web network, which Scalelite is in, and the conference servers of the lab.
@@ -39,66 +37,21 @@ fn template() -> Result<PathBuf, String> {
     if let Some(directory) = env::var_os("IMGBUILD_TEST_TEMPLATES") {
         return Ok(images::artifact(Path::new(&directory), "scalelite", Format::LxcTemplate));
     }
-    let mut sources = Vec::new();
-    for (source, variable) in [
-        ("scalelite", "IMGBUILD_TEST_SCALELITE"),
-        ("tabulo", "IMGBUILD_TEST_TABULO"),
-        ("redis-gem", "IMGBUILD_TEST_REDIS_GEM"),
-    ] {
-        let path = env::var(variable).map_err(|_| format!("{variable} is not set"))?;
-        sources.push(format!("{source}={path}"));
-    }
+    let sources = sources()?;
     let directory = images::build_roles("project-scalelite", "lxc", &["scalelite"], &sources);
     Ok(images::artifact(&directory, "scalelite", Format::LxcTemplate))
 }
 
-/// A conference server that ends with the test.
-struct Fake(Child);
-
-impl Fake {
-    fn start(lab: &Lab, number: u8) -> Self {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bbb-fake/bbb-fake");
-        let address = format!("10.20.50.1{number}:443");
-        // A process is on the network of the thread that starts it.
-        let start = lab.on_network(move || {
-            Command::new("python3")
-                .arg(program)
-                .args([address, server_secret(number)])
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        });
-        Self(start.join().unwrap())
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        // One that has ended by itself has failed the test already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn server(number: u8) -> String {
-    format!("bbb{number}.campus.example")
-}
-
-fn server_secret(number: u8) -> String {
-    format!("secret-of-bbb{number}")
-}
-
 /// What Scalelite answers to a call signed with `secret`.
 fn signed(lab: &Lab, call: &str, query: &str, secret: &str) -> String {
-    let checksum = Digest::of(format!("{call}{query}{secret}"));
-    let path = format!("/bigbluebutton/api/{call}?{query}&checksum={checksum}");
+    let path = path(secret, call, query);
     let answer = lab.on_network(move || get_from_host("10.20.40.21:80", HOST, &path));
     answer.join().unwrap().unwrap().1
 }
 
 fn call(lab: &Lab, name: &str, query: &str) -> String {
     let answer = signed(lab, name, query, SECRET);
-    assert!(answer.contains("<returncode>SUCCESS</returncode>"), "{name} {query}: {answer}");
+    assert!(succeeded(&answer), "{name} {query}: {answer}");
     answer
 }
 
@@ -107,14 +60,8 @@ fn redis(guest: &Guest<'_>, command: &str) -> String {
 }
 
 /// How many of the meetings 1 to `last` each server has, the most first.
-fn placement(guest: &Guest<'_>, last: u8) -> Vec<usize> {
-    let mut count = BTreeMap::new();
-    for meeting in 1..=last {
-        *count.entry(placed_on(guest, meeting)).or_insert(0) += 1;
-    }
-    let mut count: Vec<_> = count.into_values().collect();
-    count.sort_unstable_by(|one, other| other.cmp(one));
-    count
+fn placement(guest: &Guest<'_>, last: u8) -> String {
+    spread((1..=last).map(|meeting| placed_on(guest, meeting)))
 }
 
 fn placed_on(guest: &Guest<'_>, meeting: u8) -> String {
@@ -150,16 +97,16 @@ fn meetings_go_to_the_least_loaded_server_and_none_to_one_that_is_drained() {
         }
     };
     let lab = Lab::up("scalelite", &BRIDGE);
-    let _fakes = [1, 2, 3].map(|number| Fake::start(&lab, number));
+    // A process is on the network of the thread that starts it.
+    let fake = |number| lab.on_network(move || Fake::start(number)).join().unwrap();
+    let _fakes = [1, 2, 3].map(fake);
     let [database, memory] = ["postgresql", "redis"].map(|name| lab.volume(name));
-    let servers: String =
-        (1..=3).map(|number| format!("{} {}\n", server(number), server_secret(number))).collect();
     let secrets = lab.secrets(
         "scale1",
         &[
             ("scalelite.loadbalancer", SECRET),
             ("scalelite.secret-key-base", "fedcba9876543210fedcba9876543210-key-base"),
-            ("scalelite.servers", &servers),
+            ("scalelite.servers", &servers()),
         ],
     );
     let guest = lab.create(
@@ -176,7 +123,8 @@ fn meetings_go_to_the_least_loaded_server_and_none_to_one_that_is_drained() {
     // There is no name server in the lab, and Ruby reads the file once for each process.
     let know_names = || {
         for number in 1..=3 {
-            guest.run(&format!("echo 10.20.50.1{number} {} >> /etc/hosts", server(number)));
+            let address = Fake::address(number);
+            guest.run(&format!("echo {address} {} >> /etc/hosts", server(number)));
         }
         guest.run("systemctl restart scalelite-poller scalelite-api");
         wait_until_ready(&guest);
@@ -187,7 +135,7 @@ fn meetings_go_to_the_least_loaded_server_and_none_to_one_that_is_drained() {
 
     // Until the next round a new meeting weighs one, so rounds would make the order a matter of luck.
     guest.run("systemctl stop scalelite-poller");
-    for (meetings, expected) in [(3, &[1, 1, 1][..]), (4, &[2, 1, 1]), (5, &[2, 2, 1])] {
+    for (meetings, expected) in [(3, "1/1/1"), (4, "2/1/1"), (5, "2/2/1")] {
         for meeting in if meetings == 3 { 1..=3 } else { meetings..=meetings } {
             create(&lab, meeting);
         }

@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pve::{Flavour, Kind, Pve};
-use serde_json::Value;
 use support::archive::Archive;
 use support::base::{Base, base};
+use support::programs::read;
 use support::project::{Ended, Project};
 
 const NODES: u8 = 3;
@@ -304,7 +304,7 @@ fn deployed(site: &Site, first: &str) {
     let plan = site.run(&["plan"]);
     assert_eq!(plan.code, 0);
     assert!(plan.stderr.contains("nothing to do"), "{}", plan.stderr);
-    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
+    let status = read(&site.succeed(&["status", "--json"]));
     let nodes = status["nodes"].as_array().unwrap();
     assert!(nodes.iter().all(|node| node["ready"] == true), "{status}");
 }
@@ -350,15 +350,14 @@ fn a_sick_image_is_taken_back(site: &Site, second: &str, third: &str) {
     assert!(ended.stderr.contains("unwell"), "{}", ended.stderr);
     assert_eq!(site.running(), all(second));
     let ended = site.run(&["swap", "--yes", "--json"]);
-    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let told = read(&ended.stdout);
     assert_eq!((ended.code, &told["outcome"]), (4, &"rolled-back".into()), "{told}");
     let volumes = site.volumes();
     assert!(volumes.iter().all(|(_, holder)| holder.is_some()), "{volumes:?}");
 }
 
 fn brought_back(site: &Site, first: &str) {
-    let told: Value =
-        serde_json::from_str(&site.succeed(&["rollback", "--yes", "--json"])).unwrap();
+    let told = read(&site.succeed(&["rollback", "--yes", "--json"]));
     assert_eq!(told["outcome"], "done", "{told}");
     assert!(told["steps"].as_array().unwrap().len() > usize::from(NODES), "{told}");
     assert_eq!(site.running(), all(first));
@@ -375,7 +374,7 @@ fn cleaned_up(site: &Site) {
     let overlay = site.project.read("overlays/campus/overlay.toml");
     let overlay = overlay.replace("vmids = ", "grace_days = 0\nvmids = ");
     site.project.write("overlays/campus/overlay.toml", &overlay);
-    let told: Value = serde_json::from_str(&site.succeed(&["prune", "--yes", "--json"])).unwrap();
+    let told = read(&site.succeed(&["prune", "--yes", "--json"]));
     assert!(!told["steps"].as_array().unwrap().is_empty(), "{told}");
     let cluster = site.pve.cluster();
     assert!(cluster.guests.len() < guests, "{} of {guests} guests are left", cluster.guests.len());

@@ -13,7 +13,9 @@ const DISK_VERSION: u64 = 1;
 const NAME_LIMIT: usize = 255;
 
 /// The formats of artifacts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// An LXC template, `.tar.zst`.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Error, Output};
@@ -44,7 +45,7 @@ pub trait Guest {
 }
 
 /// When what was reached, in seconds since the guest was started.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Seconds {
     /// systemd had started everything, or given up on it.
     pub started: Option<f64>,
@@ -53,7 +54,7 @@ pub struct Seconds {
 }
 
 /// What was seen of a guest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Observation {
     /// Whether the health check succeeded and no unit has failed.
     pub healthy: bool,
@@ -75,7 +76,7 @@ pub struct Observation {
 }
 
 /// What may explain why a guest is not healthy.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Failure {
     /// What the health check has written the last time; none if it succeeded or never ran.
     pub health: Option<String>,

@@ -1,5 +1,6 @@
 //! Remembers how the last build of a role at a site went, for `imgbuild explain`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan::unpinned;
@@ -12,7 +13,7 @@ use crate::store::{KeyKind, Store};
 const HISTORY: KeyKind = KeyKind::new("history");
 
 /// A layer as the last build had it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Past {
     /// The definition that it comes from.
     pub image: String,

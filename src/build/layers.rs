@@ -95,8 +95,10 @@ impl Builder<'_> {
         if let Some(layer) =
             self.store.get_key(LAYER, &key).and_then(|record| found(record, inputs.clone(), true))
         {
+            log::debug!("{image} {}: {}, as it is in the store", kind.name(), layer.record.digest);
             return Ok(layer);
         }
+        log::debug!("{image} {}: nothing in the store has the key {key}", kind.name());
         let _lock = self.store.lock_key(LAYER, &key)?;
         if let Some(layer) =
             self.store.get_key(LAYER, &key).and_then(|record| found(record, inputs.clone(), true))
@@ -220,6 +222,11 @@ impl Builder<'_> {
         let Job { image, kind, log } = job;
         match session.request(below, request, &format!("{} {}", image.name, kind.name()))? {
             Answer::Built(built) => {
+                if log::log_enabled!(log::Level::Debug)
+                    && let Ok(text) = std::fs::read(log)
+                {
+                    log::debug!("{}", String::from_utf8_lossy(&text).trim_end());
+                }
                 // Nobody will be told of it.
                 let _ = std::fs::remove_file(log);
                 session.built_one();

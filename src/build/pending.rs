@@ -15,7 +15,7 @@ use crate::render::RenderedLayer;
 use crate::store::Store;
 
 /// What the next build would do with one layer.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct Pending {
     /// The definition that it comes from.
     pub image: String,

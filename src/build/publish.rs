@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::output::Output;
@@ -22,7 +23,7 @@ const PUBLISHED: KeyKind = KeyKind::new("published");
 pub const MANIFEST: KeyKind = KeyKind::new("manifest");
 
 /// A finished artifact.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Artifact {
     /// The role.
     pub role: String,

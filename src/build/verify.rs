@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Archives, Artifact, Builder, Error, Layer, LockedRole};
@@ -16,7 +17,7 @@ use crate::layer::entry::Kind;
 use crate::store::Store;
 
 /// A layer that came out differently.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Difference {
     /// The layer: `haproxy packages`.
     pub layer: String,

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use miette::{Diagnostic, IntoDiagnostic, Result, WrapErr};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, Given, bytes, shown};
@@ -57,7 +58,7 @@ pub(super) struct Arguments {
     out: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Format {
     /// The template, as an unprivileged container
@@ -283,7 +284,7 @@ impl Trial<'_> {
             self.context.report(&Unhealthy::new(name, &seen));
         }
         if self.context.json() {
-            self.context.object(&Report {
+            self.context.output(&Output {
                 role: self.plan.role(),
                 format: self.format,
                 artifact: &self.artifact,
@@ -298,17 +299,29 @@ impl Trial<'_> {
     }
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
+/// What was seen of a guest.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output<'a> {
+    /// The role.
     role: &'a str,
+    /// What was booted.
     format: Format,
+    /// The file that was booted.
     artifact: &'a Path,
+    /// The node that it was booted as.
     node: &'a str,
+    /// The address that it was given.
     address: String,
+    /// What has started the disk; none for a container.
     firmware: Option<qemu::Firmware>,
+    /// What has run the disk; none for a container.
     accelerator: Option<Accelerator>,
     #[serde(flatten)]
     seen: &'a Observation,
+}
+
+impl super::output::Output for Output<'_> {
+    const VERBS: &'static [&'static str] = &["boot"];
 }
 
 /// What there is to say of a guest that is well.

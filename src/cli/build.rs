@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use miette::{IntoDiagnostic, Report, Result, WrapErr};
-
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
@@ -198,7 +198,8 @@ impl Build<'_> {
             outcome.tell(self.context);
         }
         if self.context.json() {
-            self.context.object(&outcomes)?;
+            let failed = failures.iter().map(|(role, _)| role.clone()).collect();
+            self.context.output(&Output { artifacts: &outcomes, failed })?;
         } else {
             for outcome in &outcomes {
                 self.context.data(shown(&outcome.artifact.path))?;
@@ -218,14 +219,28 @@ impl Build<'_> {
     }
 }
 
+/// What a build has made.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output<'a> {
+    /// The artifacts, in the order of the roles.
+    artifacts: &'a [Outcome],
+    /// The roles that could not be built.
+    failed: Vec<String>,
+}
+
+impl super::output::Output for Output<'_> {
+    const VERBS: &'static [&'static str] = &["build"];
+}
+
 /// An artifact, and what building it again has shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Outcome {
     #[serde(flatten)]
     artifact: Artifact,
     /// The SHA-256 of the second build.
     #[serde(skip_serializing_if = "Option::is_none")]
     rebuilt: Option<Digest>,
+    /// Layers that came out differently the second time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<Difference>,
     /// Sources that were given by hand and are not what the lock pins.

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use miette::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
 use crate::definition::{lint, site};
@@ -12,6 +14,25 @@ use crate::render;
 /// Takes nothing but the options of every verb.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {}
+
+/// What was looked at, and what was found.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// How many definitions there are.
+    definitions: usize,
+    /// How many sites there are.
+    sites: usize,
+    /// How many plans there are: a role of a site each.
+    plans: usize,
+    /// The images that are not in the lock.
+    unlocked: Vec<String>,
+    /// What looks wrong.
+    findings: Vec<String>,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["check"];
+}
 
 pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
@@ -50,13 +71,13 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
     let refused = findings.iter().filter(|finding| lint::is_refused(finding)).count();
     let (images, sites) = (project.images().count(), sites.len());
     if context.json() {
-        context.object(&serde_json::json!({
-            "definitions": images,
-            "sites": sites,
-            "plans": plans,
-            "unlocked": unlocked.iter().map(|it| &it.image).collect::<Vec<_>>(),
-            "findings": findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }))?;
+        context.output(&Output {
+            definitions: images,
+            sites,
+            plans,
+            unlocked: unlocked.iter().map(|it| it.image.clone()).collect(),
+            findings: findings.iter().map(ToString::to_string).collect(),
+        })?;
     }
     if refused > 0 {
         context.say(format!("{refused} findings must be mended"));

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use miette::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::CommandLine;
 use super::context::Context;
@@ -21,10 +23,27 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
+/// What a shell completes by.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// The shell.
+    shell: String,
+    /// The script, in its language.
+    script: String,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["completions"];
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let mut script = Vec::new();
     let mut command = CommandLine::command();
     clap_complete::generate(arguments.shell, &mut command, "imgbuild", &mut script);
-    context.data(String::from_utf8_lossy(&script).trim_end())?;
+    let script = String::from_utf8_lossy(&script).trim_end().to_owned();
+    match context.json() {
+        true => context.output(&Output { shell: arguments.shell.to_string(), script })?,
+        false => context.data(script)?,
+    }
     Ok(ExitCode::SUCCESS)
 }

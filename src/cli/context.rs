@@ -1,7 +1,8 @@
 //! What every verb needs, and the only place that prints.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Stderr, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::{
@@ -9,6 +10,8 @@ use miette::{
 };
 use serde::Serialize;
 
+use super::output::{Envelope, Output};
+use super::progress::{Form, Json};
 use super::{Options, progress};
 use crate::build::{LockedDisk, LockedPlan, LockedRole, Supplies};
 use crate::definition::{Image, Plan, Project, lint};
@@ -86,16 +89,29 @@ fn words(line: &str) -> Vec<String> {
 /// Options, and what follows from them.
 pub(super) struct Context {
     options: Options,
-    watcher: Box<dyn Progress>,
+    /// The verb that runs, as it is typed.
+    verb: String,
+    watcher: Arc<dyn Progress + Send>,
+    /// Takes all that is said, if programs read it.
+    lines: Option<Arc<Json<Stderr>>>,
     /// Whether what is said is for somebody who watches a terminal, and not for whoever copies paths and digests
     /// from it or looks for lines in a log.
     narrow: AtomicBool,
 }
 
 impl Context {
-    pub(super) fn new(options: Options) -> Self {
-        let watcher = progress::watcher(options.quiet);
-        Self { options, watcher, narrow: AtomicBool::new(false) }
+    pub(super) fn new(options: Options, verb: String) -> Self {
+        let lines = (options.progress == Form::Json)
+            .then(|| Arc::new(Json::new(io::stderr(), &verb, options.quiet)));
+        let watcher = match &lines {
+            Some(lines) => Arc::clone(lines) as Arc<dyn Progress + Send>,
+            None if options.quiet => Form::None.watcher(),
+            None => options.progress.watcher(),
+        };
+        if options.verbose {
+            progress::tell_details(Arc::clone(&watcher));
+        }
+        Self { options, verb, watcher, lines, narrow: AtomicBool::new(false) }
     }
 
     pub(super) fn progress(&self) -> &dyn Progress {
@@ -113,6 +129,11 @@ impl Context {
 
     pub(super) fn json(&self) -> bool {
         self.options.json
+    }
+
+    /// Whether programs read what is said.
+    pub(super) fn tells_programs(&self) -> bool {
+        self.lines.is_some()
     }
 
     pub(super) fn network(&self) -> Network {
@@ -245,7 +266,9 @@ impl Context {
 
     /// Says something to a person.
     pub(super) fn say(&self, text: impl AsRef<str>) {
-        if !self.options.quiet {
+        if let Some(lines) = &self.lines {
+            lines.message(text.as_ref());
+        } else if !self.options.quiet {
             // Nobody reads stderr when it is closed.
             let text = text.as_ref();
             let _ = match self.is_narrow() {
@@ -260,6 +283,11 @@ impl Context {
         write_line(line.as_ref())
     }
 
+    /// Hands what a verb has to say to a program.
+    pub(super) fn output<T: Output>(&self, output: &T) -> Result<()> {
+        self.object(&Envelope::new(&self.verb, output))
+    }
+
     /// Hands an object to a program.
     pub(super) fn object(&self, value: &impl Serialize) -> Result<()> {
         write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
@@ -267,11 +295,17 @@ impl Context {
 
     /// Reports something that does not stop the work.
     pub(super) fn report(&self, diagnostic: &dyn Diagnostic) {
+        if let Some(lines) = &self.lines {
+            return lines.warning(diagnostic);
+        }
         let _ = writeln!(io::stderr(), "{}", drawn(diagnostic));
     }
 
     /// Reports what stopped the work.
     pub(super) fn error(&self, report: &Report) {
+        if let Some(lines) = &self.lines {
+            return lines.error(report.as_ref());
+        }
         let mut text = drawn(report.as_ref());
         if self.is_narrow() && report.source_code().is_none() {
             text = wrapped(&text, 4);

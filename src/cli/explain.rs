@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use miette::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::{Context, bytes};
-use crate::build::{Past, last_build, pending};
+use crate::build::{Past, Pending, last_build, pending};
 
 /// Changes shown for each layer before they are only counted.
 const SHOWN: usize = 8;
@@ -20,6 +22,19 @@ pub(super) struct Arguments {
     site: Option<String>,
 }
 
+/// The layers of a role, base first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// Those of the last build; none if there was none here.
+    last: Option<Vec<Past>>,
+    /// Those of the next build.
+    next: Vec<Pending>,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["explain"];
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
     let lock = context.lock(&project)?;
@@ -29,7 +44,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let past = last_build(&store, &role.plan);
     let pending = pending(&store, &role, past.as_deref().unwrap_or_default());
     if context.json() {
-        context.object(&serde_json::json!({ "last": past, "next": pending }))?;
+        context.output(&Output { last: past, next: pending })?;
         return Ok(ExitCode::SUCCESS);
     }
     match &past {

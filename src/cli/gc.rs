@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use miette::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::{Context, bytes};
 use crate::lock::Lock;
@@ -15,6 +17,21 @@ pub(super) struct Arguments {
     /// Keep what was used within this many days
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     keep_days: u64,
+}
+
+/// What was deleted from the store.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// How many things were removed.
+    removed: u64,
+    /// Bytes that are free now.
+    freed_bytes: u64,
+    /// How many things stay.
+    kept: u64,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["gc"];
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -42,11 +59,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         report.kept
     ));
     if context.json() {
-        context.object(&serde_json::json!({
-            "removed": report.removed,
-            "freed_bytes": report.freed_bytes,
-            "kept": report.kept,
-        }))?;
+        context.output(&Output {
+            removed: report.removed,
+            freed_bytes: report.freed_bytes,
+            kept: report.kept,
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use miette::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::{Context, Given, shown};
 use crate::build::Packages;
@@ -73,7 +75,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<ExitCode> {
         lock.write(&path)?;
     }
     if context.json() {
-        context.object(&changes.unwrap_or_default().iter().map(Row::from).collect::<Vec<_>>())?;
+        context.output(&Output::new(changes.as_deref(), resolution.left_out.iter()))?;
     } else {
         match changes {
             None => context.say(format!("wrote {}; commit it", shown(&path))),
@@ -167,21 +169,47 @@ fn line(change: &Change) -> String {
     }
 }
 
-#[derive(serde::Serialize)]
-struct Row<'a> {
-    image: &'a str,
-    package: &'a str,
-    from: Option<&'a str>,
-    to: Option<&'a str>,
+/// How the lock changes.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// Whether there was no lock before. Then no changes are listed.
+    new: bool,
+    /// What changes, by image and package.
+    changes: Vec<Row>,
+    /// The images that are not locked, or not anew, because their repositories were out of reach.
+    left_out: Vec<String>,
 }
 
-impl<'a> From<&'a Change> for Row<'a> {
-    fn from(change: &'a Change) -> Self {
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["lock"];
+}
+
+/// A package of an image that is new, gone or of another version.
+#[derive(Serialize, JsonSchema)]
+struct Row {
+    /// The image; `ROLE/MACHINE` for what only disks of a role have.
+    image: String,
+    /// The package.
+    package: String,
+    /// Its version before; none if it is new.
+    from: Option<String>,
+    /// Its version now; none if it is gone.
+    to: Option<String>,
+}
+
+impl Output {
+    fn new<'a>(changes: Option<&[Change]>, left_out: impl Iterator<Item = &'a LeftOut>) -> Self {
+        let row = |Change { image, package, from, to }: &Change| Row {
+            image: image.clone(),
+            package: package.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        };
+        let images = left_out.flat_map(|it| [&it.missing, &it.kept, &it.lost]).flatten();
         Self {
-            image: &change.image,
-            package: &change.package,
-            from: change.from.as_deref(),
-            to: change.to.as_deref(),
+            new: changes.is_none(),
+            changes: changes.unwrap_or_default().iter().map(row).collect(),
+            left_out: images.cloned().collect(),
         }
     }
 }

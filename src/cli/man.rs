@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
-use miette::{IntoDiagnostic, Result, WrapErr};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::CommandLine;
 use super::context::{Context, shown};
@@ -25,22 +27,43 @@ pub(super) struct Arguments {
     dir: Option<PathBuf>,
 }
 
+/// Manual pages.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// The page, in the language of groff_man(7); none if pages were written to a directory.
+    page: Option<String>,
+    /// The files that were written.
+    written: Vec<PathBuf>,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["man"];
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let mut command = CommandLine::command();
     // Gives every verb the options of all verbs, and its full name.
     command.build();
     let Some(directory) = &arguments.dir else {
         let page = page(find(&command, &arguments.verbs)?)?;
-        context.data(String::from_utf8_lossy(&page).trim_end())?;
+        let page = String::from_utf8_lossy(&page).trim_end().to_owned();
+        match context.json() {
+            true => context.output(&Output { page: Some(page), written: Vec::new() })?,
+            false => context.data(page)?,
+        }
         return Ok(ExitCode::SUCCESS);
     };
-    fs::create_dir_all(directory)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot create {}", directory.display()))?;
+    fs::create_dir_all(directory).map_err(|error| {
+        miette!(
+            help = "give a directory that you may write to: `--dir ~/.local/share/man/man1`",
+            "cannot create {}: {error}",
+            directory.display()
+        )
+    })?;
     let mut written = Vec::new();
     write_all(&command, directory, &mut written)?;
     match context.json() {
-        true => context.object(&written)?,
+        true => context.output(&Output { page: None, written })?,
         false => written.iter().try_for_each(|path| context.data(shown(path)))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -15,9 +15,10 @@ mod gc;
 mod lab;
 mod lock;
 mod man;
+mod output;
 mod plan;
 mod preflight;
-pub mod progress;
+mod progress;
 mod prune;
 mod rollback;
 mod schema;
@@ -30,7 +31,7 @@ mod why;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use context::Context;
 
@@ -65,6 +66,19 @@ struct Options {
     /// Show warnings and errors only
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Show details: requests and answers, what scripts of packages print, which layers the store has
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// How progress is shown
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    progress: progress::Form,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +115,7 @@ enum Verb {
     Gc(gc::Arguments),
     /// Print a script by which a shell completes verbs and options
     Completions(completions::Arguments),
-    /// Print the JSON Schema of a file, for editors
+    /// Print the JSON Schema of a file, or of what programs read
     Schema(schema::Arguments),
     /// Print or install manual pages
     Man(man::Arguments),
@@ -109,8 +123,11 @@ enum Verb {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let CommandLine { options, verb } = CommandLine::parse();
-    let context = Context::new(options);
+    let matches = CommandLine::command().get_matches();
+    let name = full_name(&matches);
+    let parsed = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let CommandLine { options, verb } = parsed;
+    let context = Context::new(options, name);
     let outcome = match verb {
         Verb::Lock(arguments) => lock::run(&context, arguments),
         Verb::Build(arguments) => build::run(&context, &arguments),
@@ -135,4 +152,15 @@ pub fn run() -> ExitCode {
         context.error(&report);
         ExitCode::FAILURE
     })
+}
+
+/// The verb as it is typed: `lab up`.
+fn full_name(matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let mut matches = Some(matches);
+    while let Some((name, below)) = matches.and_then(ArgMatches::subcommand) {
+        names.push(name);
+        matches = Some(below);
+    }
+    names.join(" ")
 }

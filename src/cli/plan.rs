@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use miette::{Report, Result};
-use serde_json::{Value, json};
-
 use super::context::{Context, wrapped};
+use super::output::{Ended, NodeSecrets, NodeStanding, PlannedStep, SitePlan};
 use super::site::{Opened, SiteArguments, concerns, scope};
 use super::teller::gate_text;
 use crate::digest::Digest;
@@ -13,6 +11,7 @@ use crate::swap::{
     Difference, Ending, Goal, Plan, Planned, Purpose, Standing, Step, Survey, Wanted, differences,
     orphans, plan,
 };
+use miette::{Report, Result};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -37,21 +36,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let commands = |step: &Step| opened.platform.commands(step);
     let standing = differences(&opened.wanted, &survey);
     if context.json() {
-        let nodes: Vec<Value> = standing.iter().map(described).collect();
-        let steps: Vec<Value> = planned.steps.iter().map(|step| object(step, &commands)).collect();
-        let ending = ending_word(&planned.ending);
-        let secrets: Vec<Value> = opened
-            .missing_secrets(&planned)
-            .iter()
-            .map(|(node, names)| json!({ "node": node.as_str(), "names": names }))
-            .collect();
-        let refusal = match &planned.ending {
-            Ending::Refused(refusal) => Some(refusal.to_string()),
-            _ => None,
-        };
-        context.object(&json!({
-            "nodes": nodes, "steps": steps, "secrets": secrets, "ending": ending, "refusal": refusal,
-        }))?;
+        let missing = opened.missing_secrets(&planned).into_iter();
+        let secrets = missing.map(|(node, names)| NodeSecrets { node: node.to_string(), names });
+        context.output(&described(&standing, &planned, &commands, secrets.collect()))?;
         return end(context, planned, false);
     }
     show_nodes(context, &standing)?;
@@ -122,26 +109,39 @@ pub(super) fn standing_text(standing: Standing) -> &'static str {
     }
 }
 
-pub(super) fn described(one: &Difference<'_>) -> Value {
-    json!({
-        "node": one.node.name.as_str(),
-        "role": one.role.name.as_str(),
-        "host": one.node.host.as_str(),
-        "guest": one.current.map(|guest| guest.id),
-        "runs": one.current.map(|guest| guest.record.image),
-        "wanted": wanted(one),
-        "standing": standing_word(one.standing),
-    })
-}
-
-pub(super) fn standing_word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Unknown => "unknown",
-        Standing::Missing => "missing",
-        Standing::Unfinished => "unfinished",
-        Standing::Stopped => "stopped",
-        Standing::Outdated => "outdated",
-        Standing::UpToDate => "up-to-date",
+/// A plan, as programs are told.
+pub(super) fn described(
+    standing: &[Difference<'_>],
+    planned: &Plan,
+    commands: Commands<'_>,
+    secrets: Vec<NodeSecrets>,
+) -> SitePlan {
+    let node = |one: &Difference<'_>| NodeStanding {
+        node: one.node.name.to_string(),
+        role: one.role.name.to_string(),
+        host: one.node.host.to_string(),
+        guest: one.current.map(|guest| guest.id),
+        runs: one.current.map(|guest| guest.record.image),
+        wanted: wanted(one),
+        standing: one.standing,
+    };
+    let step = |step: &Planned| {
+        let (node, text) = shown(step);
+        let commands = match step {
+            Planned::Step(step) => commands(step),
+            _ => Vec::new(),
+        };
+        PlannedStep { node, step: text, commands }
+    };
+    SitePlan {
+        nodes: standing.iter().map(node).collect(),
+        steps: planned.steps.iter().map(step).collect(),
+        secrets,
+        ending: Ended::from(&planned.ending),
+        refusal: match &planned.ending {
+            Ending::Refused(refusal) => Some(refusal.to_string()),
+            _ => None,
+        },
     }
 }
 
@@ -197,24 +197,6 @@ fn shown(step: &Planned) -> (String, String) {
             }
         }
         Planned::Wait(gate) => (String::new(), format!("wait: {}", gate_text(gate))),
-    }
-}
-
-pub(super) fn object(step: &Planned, commands: Commands<'_>) -> Value {
-    let (node, text) = shown(step);
-    let commands = match step {
-        Planned::Step(step) => commands(step),
-        _ => Vec::new(),
-    };
-    json!({ "node": node, "step": text, "commands": commands })
-}
-
-pub(super) fn ending_word(ending: &Ending) -> &'static str {
-    match ending {
-        Ending::Done => "done",
-        Ending::Paused => "paused",
-        Ending::Refused(_) => "refused",
-        Ending::Endless => "endless",
     }
 }
 

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use miette::{Diagnostic, Result};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
 use super::site::{Opened, SiteArguments};
@@ -27,7 +28,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     }
     let obstacles = checks.iter().filter(|check| check.finding == Finding::Obstacle).count();
     if context.json() {
-        context.object(&json!({ "ready": obstacles == 0, "checks": checks }))?;
+        context.output(&Output { ready: obstacles == 0, checks })?;
     } else {
         context.data(format!("{:<5} {:<10} {:<32} {}", "", "CHECK", "WHERE", "FOUND"))?;
         for check in &checks {
@@ -40,6 +41,19 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         });
     }
     Ok(if obstacles == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a swap would get through, and what was looked at.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// Whether nothing stands in the way.
+    ready: bool,
+    /// What was looked at.
+    checks: Vec<Check>,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["preflight"];
 }
 
 /// One row; below it what does not fit, and the help.

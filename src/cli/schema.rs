@@ -2,32 +2,24 @@
 
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use miette::Result;
 
 use super::context::Context;
-use crate::definition::schema::{File, schema};
+use super::output::{names, schema};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The file that the schema is of
-    #[arg(value_name = "FILE")]
-    file: FileName,
-}
-
-/// A file with a schema, as it is called on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum FileName {
-    /// images/NAME/image.toml
-    Image,
-    /// overlays/SITE/overlay.toml
-    Overlay,
+    /// What the schema is of: a file (`image`, `overlay`, `manifest`), the lines of `--progress json`
+    /// (`progress`), or what a verb writes with `--json` (`build`, `lab-up`)
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(names()))]
+    name: String,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
-    let file = match arguments.file {
-        FileName::Image => File::Image,
-        FileName::Overlay => File::Overlay,
-    };
-    context.object(&schema(file))?;
+    // Clap lets no other name through.
+    if let Some(schema) = schema(&arguments.name) {
+        context.object(&schema)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

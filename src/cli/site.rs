@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use clap::Args;
 use miette::{IntoDiagnostic, Report, Result, WrapErr, miette};
-use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::context::Context;
-use super::teller::Teller;
+use super::teller::{More, Teller};
 use crate::definition::{Hostname, ImageName, Trust};
 use crate::proxmox::{self, Client, Token};
 use crate::swap::proxmox::{Proxmox, SECRETS};
@@ -190,14 +189,13 @@ impl Managed<'_> {
         Known(nodes.iter().map(|node| node.name.clone()).zip(answers).collect())
     }
 
-    /// Goes for `goal`, and says what happens.
     /// Goes for `goal`, and says what happens; programs are told what else there is.
     pub(super) fn run(
         &self,
         context: &Context,
         goal: &Goal,
         purpose: &str,
-        more: Value,
+        more: More,
     ) -> Result<ExitCode> {
         let teller = Teller::new(context);
         let outcome = self.operate(&teller, goal, purpose)?;

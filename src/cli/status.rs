@@ -1,14 +1,17 @@
 //! `imgbuild status`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::Result;
-use serde_json::{Value, json};
 
 use super::context::Context;
-use super::plan::{standing_text, standing_word};
+use super::output::{NodeStatus, OtherGuest, RunningGuest, SiteStatus};
+use super::plan::standing_text;
 use super::site::{Managed, Opened, SiteArguments};
-use crate::swap::{Difference, Health, Known, Standing, Status, Survey, differences, remains};
+use crate::swap::{
+    Difference, Guest, Health, Known, Standing, Status, Survey, differences, remains,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,37 +21,39 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let opened = Opened::new(context, &arguments.site)?;
-    show(context, &opened.managed(), json!({}))
+    show(context, &opened.managed(), None)
 }
 
-/// Shows what runs, and how it is; programs are told what else there is.
-pub(super) fn show(context: &Context, managed: &Managed<'_>, more: Value) -> Result<ExitCode> {
+/// A lab, as programs are told: its directory, and the process of its host.
+pub(super) struct Lab {
+    pub(super) directory: PathBuf,
+    pub(super) host: Option<u32>,
+}
+
+/// Shows what runs, and how it is.
+pub(super) fn show(context: &Context, managed: &Managed<'_>, lab: Option<Lab>) -> Result<ExitCode> {
     let survey = managed.survey()?;
     let health = managed.health();
     let standing = differences(managed.wanted, &survey);
     let others = remains(managed.wanted, &survey);
     let known = |one: &Difference<'_>| !one.role.artifact.is_empty();
     if context.json() {
-        let nodes: Vec<Value> =
-            standing.iter().map(|one| described(one, &health, &survey)).collect();
-        let others: Vec<Value> = others
-            .iter()
-            .map(|(guest, kept)| {
-                json!({
-                    "guest": guest.id,
-                    "node": guest.record.node.as_str(),
-                    "phase": guest.record.phase,
-                    "image": guest.record.image,
-                    "since": guest.record.since,
-                    "kept": kept,
-                })
-            })
-            .collect();
-        let mut object = json!({ "quorate": survey.quorate, "nodes": nodes, "others": others });
-        if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
-            object.extend(more);
-        }
-        context.object(&object)?;
+        let other = |(guest, kept): (&Guest, Option<String>)| OtherGuest {
+            guest: guest.id,
+            node: guest.record.node.to_string(),
+            phase: guest.record.phase,
+            image: guest.record.image,
+            since: guest.record.since,
+            kept,
+        };
+        let (lab, host) = lab.map_or((None, None), |lab| (Some(lab.directory), lab.host));
+        context.output(&SiteStatus {
+            quorate: survey.quorate,
+            nodes: standing.iter().map(|one| described(one, &health, &survey)).collect(),
+            others: others.into_iter().map(other).collect(),
+            lab,
+            host,
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     if !survey.quorate {
@@ -125,24 +130,25 @@ fn health_text(health: &Health) -> String {
     }
 }
 
-fn described(one: &Difference<'_>, health: &Known, survey: &Survey) -> Value {
+fn described(one: &Difference<'_>, health: &Known, survey: &Survey) -> NodeStatus {
     let health = health.0.get(&one.node.name);
-    json!({
-        "node": one.node.name.as_str(),
-        "role": one.role.name.as_str(),
-        "standing": standing_word(one.standing),
-        "guest": one.current.map(|guest| json!({
-            "id": guest.id,
-            "host": guest.host.as_str(),
-            "status": guest.status,
-            "image": guest.record.image,
-            "artifact": guest.record.artifact,
-            "generation": guest.record.generation,
-            "days": days(guest.record.since, survey),
-            "volumes": guest.volumes.keys().map(|name| name.as_str()).collect::<Vec<_>>(),
-        })),
-        "ready": matches!(health, Some(Health::Ready { .. })),
-        "leads": health == Some(&Health::Ready { leads: true }),
-        "health": health.map(health_text),
-    })
+    let guest = |guest: &Guest| RunningGuest {
+        id: guest.id,
+        host: guest.host.to_string(),
+        status: guest.status,
+        image: guest.record.image,
+        artifact: guest.record.artifact.clone(),
+        generation: guest.record.generation,
+        days: days(guest.record.since, survey),
+        volumes: guest.volumes.keys().map(ToString::to_string).collect(),
+    };
+    NodeStatus {
+        node: one.node.name.to_string(),
+        role: one.role.name.to_string(),
+        standing: one.standing,
+        guest: one.current.map(guest),
+        ready: matches!(health, Some(Health::Ready { .. })),
+        leads: health == Some(&Health::Ready { leads: true }),
+        health: health.map(health_text),
+    }
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, Report, Result, miette};
-use serde_json::{Value, json};
 
 use super::context::Context;
+use super::output::{Reason, Word};
 use super::plan::{changes, show_nodes, show_steps};
 use super::site::{ChangeArguments, Managed, Opened, concerns, scope};
+use super::teller::More;
 use crate::definition::Hostname;
 use crate::swap::secrets;
 use crate::swap::{Ending, Goal, PauseAfter, Plan, Survey, Wanted, differences, plan};
@@ -68,8 +69,8 @@ pub(super) fn confirmed(
 ) -> Result<ExitCode> {
     let managed = opened.managed();
     let survey = managed.survey()?;
-    let none: [(); 0] = [];
-    let planned = possible(context, &managed, goal, &survey, json!({ "secrets_not_taken": none }))?;
+    let more = |nodes| More { secrets_not_taken: Some(nodes), ..More::default() };
+    let planned = possible(context, &managed, goal, &survey, more(Vec::new()))?;
     opened.require_secrets(&planned)?;
     let unused = opened.unused_secrets(goal, &planned);
     let unused: Vec<&str> = unused.iter().map(Hostname::as_str).collect();
@@ -83,7 +84,8 @@ pub(super) fn confirmed(
     if !yes && !asked(context, &managed, &survey, &planned)? {
         return Ok(ExitCode::FAILURE);
     }
-    managed.run(context, goal, purpose, json!({ "secrets_not_taken": unused }))
+    let unused = unused.into_iter().map(str::to_owned).collect();
+    managed.run(context, goal, purpose, more(unused))
 }
 
 /// The steps to `goal`, if nothing stands in the way. Programs are told what does, and what else there is.
@@ -92,18 +94,12 @@ pub(super) fn possible(
     managed: &Managed<'_>,
     goal: &Goal,
     survey: &Survey,
-    more: Value,
+    more: More,
 ) -> Result<Plan> {
     let planned = plan(managed.wanted, goal, survey, &managed.health());
     let Ending::Refused(refusal) = planned.ending else { return Ok(planned) };
     if context.json() {
-        let steps: [(); 0] = [];
-        let mut object =
-            json!({ "outcome": "refused", "reason": refusal.to_string(), "steps": steps });
-        if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
-            object.extend(more);
-        }
-        context.object(&object)?;
+        context.output(&more.report(Word::Refused, Reason::only(&refusal), Vec::new()))?;
     }
     Err(Report::new(*refusal))
 }
@@ -118,7 +114,7 @@ pub(super) fn asked(
     if !changes(planned) {
         return Ok(true);
     }
-    if context.json() || !io::stdin().is_terminal() {
+    if context.json() || context.tells_programs() || !io::stdin().is_terminal() {
         return Err(miette!(
             help = "look at `imgbuild plan` first, then say `--yes`",
             "nobody can be asked here whether to do this"

@@ -1,22 +1,39 @@
 //! What a run over a site says of itself.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{Report, Result, miette};
-use serde_json::{Value, json};
 
 use super::context::Context;
+use super::output::{DoneStep, Reason, RunReport, Word, told};
 use crate::definition::Hostname;
 use crate::swap::{Event, Gate, Outcome};
 
 /// A gate stayed red, and the node runs what it ran before.
 const ROLLED_BACK: u8 = 4;
 
+/// What programs are told of a run besides how it has ended.
+#[derive(Clone, Default)]
+pub(super) struct More {
+    /// The nodes that were given secrets and have theirs already; none where none can be given.
+    pub(super) secrets_not_taken: Option<Vec<String>>,
+    /// The directory of the lab.
+    pub(super) lab: Option<PathBuf>,
+}
+
+impl More {
+    pub(super) fn report(self, outcome: Word, reason: Reason, steps: Vec<DoneStep>) -> RunReport {
+        let Self { secrets_not_taken, lab } = self;
+        RunReport { outcome, reason, steps, secrets_not_taken, lab }
+    }
+}
+
 /// Says what a run does: lines for people, and at the end one object for programs.
 pub(super) struct Teller<'a> {
     context: &'a Context,
-    steps: RefCell<Vec<Value>>,
+    steps: RefCell<Vec<DoneStep>>,
     /// The last thing said while waiting, so that it is not said every two seconds.
     waiting: RefCell<String>,
 }
@@ -35,7 +52,7 @@ impl<'a> Teller<'a> {
             Event::Done(step) => self
                 .steps
                 .borrow_mut()
-                .push(json!({ "node": step.node().as_str(), "step": step.to_string() })),
+                .push(DoneStep { node: step.node().to_string(), step: step.to_string() }),
             Event::Note(note) => self.once(format!("  {note}")),
             Event::Waiting { gate, limit, .. } => {
                 self.once(format!("  waiting, up to {} s: {}", limit.as_secs(), gate_text(gate)));
@@ -58,16 +75,11 @@ impl<'a> Teller<'a> {
     }
 
     /// Says how it has ended; programs are told what else there is.
-    pub(super) fn end(self, outcome: &Outcome, more: Value) -> Result<ExitCode> {
-        let (word, told) = told(outcome);
+    pub(super) fn end(self, outcome: &Outcome, more: More) -> Result<ExitCode> {
         if self.context.json() {
-            let mut object = json!({ "outcome": word, "steps": self.steps.into_inner() });
-            for told in [told, more] {
-                if let (Value::Object(object), Value::Object(told)) = (&mut object, told) {
-                    object.extend(told);
-                }
-            }
-            self.context.object(&object)?;
+            let (outcome, reason) = told(outcome);
+            let steps = self.steps.into_inner();
+            self.context.output(&more.report(outcome, reason, steps))?;
         }
         match outcome {
             Outcome::Done => {
@@ -94,24 +106,6 @@ impl<'a> Teller<'a> {
             )),
             Outcome::Stuck(stuck) => Err(Report::new(stuck.clone())),
             Outcome::Interrupted(interruption) => Err(Report::new(interruption.clone())),
-        }
-    }
-}
-
-fn told(outcome: &Outcome) -> (&'static str, Value) {
-    match outcome {
-        Outcome::Done => ("done", json!({})),
-        Outcome::Paused => ("paused", json!({})),
-        Outcome::RolledBack { node, reason, image } => {
-            ("rolled-back", json!({ "node": node.as_str(), "reason": reason, "image": image }))
-        }
-        Outcome::Refused(refusal) => ("refused", json!({ "reason": refusal.to_string() })),
-        Outcome::Held(lease) => ("held", json!({ "by": lease.holder.to_string() })),
-        Outcome::Stuck(stuck) => {
-            ("stuck", json!({ "node": stuck.node.as_str(), "reason": stuck.reason }))
-        }
-        Outcome::Interrupted(interruption) => {
-            ("interrupted", json!({ "reason": interruption.to_string() }))
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use miette::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::{Context, wrapped};
 use crate::inspect::Inspector;
@@ -28,6 +30,20 @@ pub(super) struct Arguments {
     site: Option<String>,
 }
 
+/// Why a package or a path is in an image.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Output {
+    /// Why a package is.
+    Package(PackageReason),
+    /// Why a path is.
+    Path(PathReason),
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["why"];
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     context.narrow();
     let project = context.project()?;
@@ -41,13 +57,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     if subject.starts_with('/') {
         let reason = role.path(subject)?;
         match context.json() {
-            true => context.object(&reason)?,
+            true => context.output(&Output::Path(reason))?,
             false => show_path(context, &reason)?,
         }
     } else {
         let reason = role.package(subject)?;
         match context.json() {
-            true => context.object(&reason)?,
+            true => context.output(&Output::Package(reason))?,
             false => show_package(context, &reason)?,
         }
     }

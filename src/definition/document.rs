@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, Result};
 use super::place::{Place, Source};
+use super::schema::meaning;
 use super::suggest::did_you_mean;
 
 /// A value and where it stands.
@@ -101,11 +102,12 @@ impl Item {
     /// The error that this value is not `expected`.
     pub(crate) fn unexpected(&self, expected: impl Display) -> super::Error {
         let path = if self.path.is_empty() { "the file" } else { &self.path };
-        self.place.error(Problem::Value {
+        let problem = Problem::Value {
             path: path.to_owned(),
             expected: expected.to_string(),
             found: self.found(),
-        })
+        };
+        self.place.error_with_help(problem, meaning(self.place.file(), &self.path))
     }
 
     /// The value as text.
@@ -220,7 +222,10 @@ impl<'a> Table<'a> {
     /// The value of `key`, which must be given.
     pub(crate) fn require(&self, key: &str) -> Result<&'a Item> {
         self.get(key).ok_or_else(|| {
-            self.place().error(Problem::MissingKey { key: key.to_owned(), table: self.name() })
+            let problem = Problem::MissingKey { key: key.to_owned(), table: self.name() };
+            let path = format!("{}.{key}", self.item.path);
+            let help = meaning(self.place().file(), path.trim_start_matches('.'));
+            self.place().error_with_help(problem, help)
         })
     }
 

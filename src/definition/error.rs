@@ -136,6 +136,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The same error, with a remedy if it has none.
+    pub(crate) fn or_help(mut self, help: impl FnOnce() -> String) -> Self {
+        if let Self::Located(located) = &mut self {
+            located.help.get_or_insert_with(help);
+        }
+        self
+    }
+}
+
 impl From<Located<Problem>> for Error {
     fn from(located: Located<Problem>) -> Self {
         Self::Located(Box::new(located))

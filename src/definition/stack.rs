@@ -137,7 +137,9 @@ pub(super) fn settings(
             let Some((_, parameter)) = declaration(stack, key) else {
                 return Err(undeclared(stack, key, place, all));
             };
-            let value = parameter.kind.check(item)?;
+            let value = parameter.kind.check(item);
+            let value =
+                value.map_err(|it| it.or_help(|| format!("`{name}`: {}", parameter.doc)))?;
             Ok((name, Setting { value, place: item.place.clone() }))
         })();
         match setting {

@@ -76,7 +76,22 @@ fn ask(
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    Ok(request.call()?)
+    let start = Instant::now();
+    let answer = request.call();
+    let (url, seconds) = (without_password(url), start.elapsed().as_secs_f64());
+    match &answer {
+        Ok(answer) => log::debug!("GET {url}: {} after {seconds:.1} s", answer.status()),
+        Err(error) => log::debug!("GET {url}: {error} after {seconds:.1} s"),
+    }
+    Ok(answer?)
+}
+
+/// `url` without the user and password that may stand in it.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[host..])
 }
 
 /// Gives up a sender that is not silent, but hopelessly slow: one that dribbles would otherwise
@@ -239,6 +254,18 @@ mod tests {
             assert_eq!(path, expected.map(PathBuf::from), "{url}");
         }
         assert!(local_path("http://host/file:///x").is_none());
+    }
+
+    #[test]
+    fn details_show_no_password() {
+        for (url, shown) in [
+            ("https://mirror.example/a@b", "https://mirror.example/a@b"),
+            ("https://jane:secret@mirror.example/a", "https://mirror.example/a"),
+            ("http://a@b:c@mirror.example", "http://mirror.example"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Calls: connections, the token, and what is tried again.
 
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
@@ -200,9 +200,18 @@ impl Client {
     }
 
     fn once(&self, method: Method, path: &Path, request: &[u8]) -> Result<Data, Error> {
-        let answer = self
-            .exchange(method, request)
-            .map_err(|failure| self.broken(method, path, &failure))?;
+        let start = Instant::now();
+        let answer = self.exchange(method, request);
+        // Without parameters: they may hold what nobody else should see.
+        let (method_name, path_text) = (method.name(), path.text());
+        let milliseconds = start.elapsed().as_millis();
+        match &answer {
+            Ok(Answer { status, phrase, .. }) => {
+                log::debug!("{method_name} {path_text}: {status} {phrase}, {milliseconds} ms");
+            }
+            Err(failure) => log::debug!("{method_name} {path_text}: {failure}, {milliseconds} ms"),
+        }
+        let answer = answer.map_err(|failure| self.broken(method, path, &failure))?;
         self.judge(method, path, &answer)
     }
 

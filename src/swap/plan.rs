@@ -123,7 +123,8 @@ fn hope(gate: &Gate, survey: &mut Survey, said: &mut BTreeMap<Hostname, Health>)
 }
 
 /// How a node stands against what the site wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Its host, or that of a guest that may be its, is not there.
     Unknown,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::Lease;
@@ -14,7 +15,9 @@ use crate::debian::date::Moment;
 use crate::definition::{GuestKind, Hostname, SiteName, VolumeName};
 
 /// The number of a guest, unique among all guests of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct GuestId(pub u32);
 
@@ -30,7 +33,7 @@ impl fmt::Display for GuestId {
 pub struct Revision(pub String);
 
 /// Whether a guest runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// It runs.

@@ -8,6 +8,7 @@ use crate::refused;
 use crate::support::archive::Archive;
 use crate::support::base::base;
 use crate::support::package::Package;
+use crate::support::programs::read;
 use crate::support::project::Project;
 
 const MORE: &str = "[parameters.port]\ntype = \"port\"\ndefault = 80\ndoc = \"The port\"\n";
@@ -94,8 +95,7 @@ fn changes_that_are_not_committed_are_told_without_a_build() {
     {
         assert!(text.lines().any(|one| one == line), "{line}:\n{text}");
     }
-    let json: Value =
-        serde_json::from_str(&project.succeed(&["diff", "HEAD:app", "--json"])).unwrap();
+    let json = read(&project.succeed(&["diff", "HEAD:app", "--json"]));
     assert_eq!(json["schema"], 1);
     assert_eq!(json["compared"], "definitions");
     assert_eq!(json["packages"][0]["name"], "libfast");
@@ -117,8 +117,7 @@ fn files_of_definitions_are_known_before_a_build() {
     let (_archive, project) = locked();
     let text = project.succeed(&["why", "app", "/etc/web.conf"]);
     assert!(text.contains("  app files: template images/app/files/etc/web.conf.hbs\n"), "{text}");
-    let json: Value =
-        serde_json::from_str(&project.succeed(&["why", "app", "/etc/web.conf", "--json"])).unwrap();
+    let json = read(&project.succeed(&["why", "app", "/etc/web.conf", "--json"]));
     assert_eq!(json["built"], false);
     assert_eq!(json["claims"][0]["source"]["template"], true);
 }
@@ -162,7 +161,7 @@ fn what_was_built_is_known_to_the_last_path() {
     assert!(text.contains("-one\n+two\n"), "{text}");
     let second = project.succeed(&["build", "app", "--format", "lxc"]);
     let json = project.succeed(&["diff", &old, second.trim_end(), "--json"]);
-    let json: Value = serde_json::from_str(&json).unwrap();
+    let json = read(&json);
     assert_eq!(json["compared"], "all");
     assert_eq!(json["files"].as_array().unwrap().len(), 1, "{json}");
     assert_eq!(json["files"][0]["path"], "/etc/app.conf");

@@ -55,6 +55,7 @@ fn compare(name: &str, project: &Project, ended: &Ended) {
     settings.add_filter(r"work/[^/\s]+/", "work/[NAME]/");
     settings.add_filter(r"/\d{8}T\d{6}Z/", "/[MOMENT]/");
     settings.set_omit_expression(true);
+    assert!(ended.stderr.contains("help: "), "what to do about it?\n{}", ended.stderr);
     settings.bind(|| insta::assert_snapshot!(name, ended.stderr));
 }
 

@@ -1,22 +1,17 @@
 //! Meetings, by a real Scalelite behind the load balancers, in front of three servers that only look like
 //! BigBlueButton (`tests/data/bbb-fake`). Who runs the test supplies its sources: see `tests/scalelite.rs`.
 
-use std::collections::BTreeMap;
-use std::env;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use imgbuild::digest::Digest;
 
 use crate::load::{SITE, enter};
 use crate::report::{Report, seconds};
 use crate::site::Site;
 use crate::support::browser::Browser;
 use crate::support::lab::wait_for;
+use crate::support::meetings::{Fake, path, server, servers, spread, succeeded};
 
 const NAME: &str = "bbb-scale.campus.example";
 
@@ -24,63 +19,22 @@ const NAME: &str = "bbb-scale.campus.example";
 const FIGURES: [&str; 3] =
     ["81 to 90", "meetings over three conference servers", "1/0/0, 1/1/0, then the least loaded"];
 
-/// What `--source` has to be told to build the image, if that is known.
-pub fn sources() -> Option<Vec<String>> {
-    [
-        ("scalelite", "IMGBUILD_TEST_SCALELITE"),
-        ("tabulo", "IMGBUILD_TEST_TABULO"),
-        ("redis-gem", "IMGBUILD_TEST_REDIS_GEM"),
-    ]
-    .iter()
-    .map(|(source, variable)| Some(format!("{source}={}", env::var(variable).ok()?)))
-    .collect()
-}
-
 /// A conference server on the host of the lab, at the address that the site has for it.
-struct Fake(Child);
-
-impl Fake {
-    fn start(site: &Site, number: u8) -> Self {
-        let address = format!("10.20.50.1{number}");
-        site.on_host(&["ip", "address", "add", &format!("{address}/32"), "dev", "br0"]);
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bbb-fake/bbb-fake");
-        let host = site.host();
-        let start = thread::spawn(move || {
-            enter(host);
-            let mut python = Command::new("python3");
-            python.arg(program).args([format!("{address}:443"), server_secret(number)]);
-            python.stderr(Stdio::null()).spawn().unwrap()
-        });
-        Self(start.join().unwrap())
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        // One that has ended by itself has failed the test already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn server(number: u8) -> String {
-    format!("bbb{number}.campus.example")
-}
-
-fn server_secret(number: u8) -> String {
-    format!("secret-of-bbb{number}")
+fn fake(site: &Site, number: u8) -> Fake {
+    let address = format!("{}/32", Fake::address(number));
+    site.on_host(&["ip", "address", "add", &address, "dev", "br0"]);
+    let host = site.host();
+    let start = thread::spawn(move || {
+        enter(host);
+        Fake::start(number)
+    });
+    start.join().unwrap()
 }
 
 /// What Scalelite answers to a call that is signed with `secret`, to somebody on the network of the lab.
 fn call(secret: &str, name: &str, query: &str) -> Option<String> {
-    let checksum = Digest::of(format!("{name}{query}{secret}"));
-    let path = format!("/bigbluebutton/api/{name}?{query}&checksum={checksum}");
-    let answer = Browser::new(SITE, NAME).get_from_here(&path).ok()?;
+    let answer = Browser::new(SITE, NAME).get_from_here(&path(secret, name, query)).ok()?;
     (answer.status == 200).then_some(answer.body)
-}
-
-fn succeeded(answer: Option<&String>) -> bool {
-    answer.is_some_and(|answer| answer.contains("<returncode>SUCCESS</returncode>"))
 }
 
 fn as_a_teacher(site: &Site, name: &'static str, query: String) -> Option<String> {
@@ -99,14 +53,8 @@ fn redis(site: &Site, command: &str) -> String {
 
 /// How many of the first meetings each server has, the most first.
 fn placement(site: &Site, meetings: u8) -> String {
-    let mut count: BTreeMap<String, usize> = (1..=3).map(|number| (server(number), 0)).collect();
-    for meeting in 1..=meetings {
-        let place = redis(site, &format!("hget scalelite:meeting:meeting{meeting} server_id"));
-        *count.entry(place).or_insert(0) += 1;
-    }
-    let mut count: Vec<_> = count.into_values().collect();
-    count.sort_unstable_by(|one, other| other.cmp(one));
-    count.iter().map(usize::to_string).collect::<Vec<_>>().join("/")
+    let key = |meeting| format!("hget scalelite:meeting:meeting{meeting} server_id");
+    spread((1..=meetings).map(|meeting| redis(site, &key(meeting))))
 }
 
 fn wait_until_online(site: &Site) {
@@ -130,10 +78,8 @@ pub fn go_to_the_least_loaded_server(site: &Site, report: &mut Report) {
         );
         return;
     }
-    let _fakes = [1, 2, 3].map(|number| Fake::start(site, number));
-    let servers: Vec<_> =
-        (1..=3).map(|number| format!("{} {}\n", server(number), server_secret(number))).collect();
-    site.lay_secret("scalelite.servers", &servers.concat());
+    let _fakes = [1, 2, 3].map(|number| fake(site, number));
+    site.lay_secret("scalelite.servers", &servers());
     site.up_with("scalelite");
     wait_until_online(site);
 
@@ -143,7 +89,7 @@ pub fn go_to_the_least_loaded_server(site: &Site, report: &mut Report) {
     for (meeting, expected) in (1..).zip(["1/0/0", "1/1/0", "1/1/1", "2/1/1", "2/2/1"]) {
         let query = format!("meetingID=meeting{meeting}&name=Meeting&moderatorPW=chair");
         let answer = as_a_teacher(site, "create", query);
-        assert!(succeeded(answer.as_ref()), "{answer:?}");
+        assert!(answer.as_deref().is_some_and(succeeded), "{answer:?}");
         assert_eq!(placement(site, meeting), expected);
         seen.push(expected);
     }
@@ -170,7 +116,10 @@ fn stay_when_scalelite_is_replaced(site: &Site, report: &mut Report) {
         enter(host);
         let (mut answers, mut last, mut longest) = (0_u32, Instant::now(), Duration::ZERO);
         while !until.load(Ordering::Relaxed) {
-            if succeeded(call(&secret, "getMeetingInfo", "meetingID=meeting1").as_ref()) {
+            if call(&secret, "getMeetingInfo", "meetingID=meeting1")
+                .as_deref()
+                .is_some_and(succeeded)
+            {
                 answers += 1;
                 longest = longest.max(last.elapsed());
                 last = Instant::now();
@@ -187,7 +136,7 @@ fn stay_when_scalelite_is_replaced(site: &Site, report: &mut Report) {
     assert!(answers > 0, "nobody was answered");
     for meeting in 1..=5 {
         let answer = as_a_teacher(site, "getMeetingInfo", format!("meetingID=meeting{meeting}"));
-        assert!(succeeded(answer.as_ref()), "meeting{meeting} is lost: {answer:?}");
+        assert!(answer.as_deref().is_some_and(succeeded), "meeting{meeting} is lost: {answer:?}");
     }
     assert_eq!(placement(site, 5), "2/2/1");
     report.swap(

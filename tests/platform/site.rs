@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::images::Copy;
 use crate::support::lab::succeed;
+use crate::support::programs::read;
 
 /// www-data of an unprivileged container, as the host sees it.
 const WEB_SERVER: u32 = 100_033;
@@ -140,7 +141,7 @@ impl Site {
     }
 
     pub fn status(&self) -> Value {
-        serde_json::from_str(&succeed(self.command("status").arg("--json"))).unwrap()
+        read(&succeed(self.command("status").arg("--json")))
     }
 
     /// The images that the nodes of a role run.

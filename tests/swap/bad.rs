@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
-
 use super::pve::{Certificate, Cluster, Flavour, Guest, Kind, Pve};
+use super::support::programs::read;
 use super::{NODES, Site, all, base};
 
 /// What is in the way, what makes it so, and what has to be said.
@@ -84,11 +83,11 @@ fn a_swap_is_refused_with_what_where_why_and_what_to_do() {
                 }
             }
             let ended = site.run(&["swap", "app3", "--yes", "--json"]);
-            let twin: Value = serde_json::from_str(&ended.stdout).unwrap();
+            let twin = read(&ended.stdout);
             assert_eq!(twin["outcome"], "refused", "{case}: {twin}");
             assert!(!twin["reason"].as_str().unwrap().is_empty(), "{case}: {twin}");
             let ended = site.run(&["plan", "app3", "--json"]);
-            let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
+            let plan = read(&ended.stdout);
             assert_eq!((&plan["ending"], &plan["refusal"]), (&"refused".into(), &twin["reason"]));
             restore(&mut site.pve.cluster());
         }

@@ -1,8 +1,7 @@
 //! Hosts that are not there.
 
-use serde_json::Value;
-
 use super::pve::Flavour;
+use super::support::programs::read;
 use super::{Site, base};
 
 /// A site whose third node lies on a second host.
@@ -31,7 +30,7 @@ fn a_host_that_is_offline_stops_only_what_lies_on_it() {
     let status = site.succeed(&["status"]);
     let line = status.lines().find(|line| line.starts_with("app3")).unwrap();
     assert!(line.contains("unknown"), "{status}");
-    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
+    let status = read(&site.succeed(&["status", "--json"]));
     assert_eq!(status["nodes"][2]["standing"], "unknown");
     assert_eq!(status["nodes"][1]["standing"], "outdated");
     // Refused with what to do instead. Nothing is changed, not even the lease.

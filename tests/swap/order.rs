@@ -2,9 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
-
 use super::pve::Flavour;
+use super::support::programs::read;
 use super::{Site, base};
 
 #[test]
@@ -17,7 +16,7 @@ fn a_node_that_says_that_it_leads_is_replaced_last() {
     site.leader.store(3, Ordering::Relaxed);
     let status = site.succeed(&["status"]);
     assert!(status.lines().any(|line| line.starts_with("app3") && line.ends_with("ready, leads")));
-    let status: Value = serde_json::from_str(&site.succeed(&["status", "--json"])).unwrap();
+    let status = read(&site.succeed(&["status", "--json"]));
     let leads: Vec<_> = status["nodes"].as_array().unwrap().iter().map(|it| &it["leads"]).collect();
     assert_eq!(leads, [false, false, true]);
     let plan = site.succeed(&["plan"]);

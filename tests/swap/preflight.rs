@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::pve::{Cluster, Flavour, Guest, Kind};
+use super::support::programs::read;
 use super::{NODES, Site, base};
 
 /// Something in the way: what makes it so, and what has to be said of it.
@@ -82,8 +81,7 @@ fn unseen(cluster: &mut Cluster, vmid: u32) {
 /// What `preflight` says is in the way, as `check: at: text: help`.
 fn obstacles(site: &Site) -> Vec<String> {
     let ended = site.run(&["preflight", "--json"]);
-    let told: Value =
-        serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{}", ended.stderr));
+    let told = read(&ended.stdout);
     let checks = told["checks"].as_array().unwrap();
     let found: Vec<String> = checks
         .iter()

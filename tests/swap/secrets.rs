@@ -14,9 +14,9 @@ use imgbuild::swap::secrets::SecretFile;
 use imgbuild::swap::{
     CallError, GuestId, NewGuest, Origin, Phase, Platform, Record, Survey, Watch,
 };
-use serde_json::Value;
 
 use super::pve::{Cluster, Fault, Flavour, Kind, Pve, When};
+use super::support::programs::read;
 use super::support::project::Project;
 use super::{NODES, Site, all, base, swap_until, swap_until_killed};
 
@@ -69,7 +69,7 @@ fn a_first_deployment_wants_secrets_and_delivers_them() {
         let first = site.build("1");
         let plan = site.succeed(&["plan"]);
         assert!(plan.contains("app1 needs secrets"), "{plan}");
-        let plan: Value = serde_json::from_str(&site.succeed(&["plan", "--json"])).unwrap();
+        let plan = read(&site.succeed(&["plan", "--json"]));
         assert_eq!(plan["secrets"][0]["names"][0], "app.password");
         refused_before_anything(&site);
         site.succeed(&["swap", "--yes"]);
@@ -105,7 +105,7 @@ fn not_taken(site: &Site) {
         assert!(ended.stderr.contains(says), "{says}: {}", ended.stderr);
     }
     let ended = site.run(&["swap", "--yes", "app2", "--json"]);
-    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let told = read(&ended.stdout);
     assert_eq!(told["secrets_not_taken"], serde_json::json!(["app2"]), "{told}");
     site.build("2");
 }

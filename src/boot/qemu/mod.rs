@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const QUESTION: Duration = Duration::from_secs(60);
 
 /// What runs the guest's instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
     /// The processor itself.
@@ -42,7 +42,7 @@ pub enum Accelerator {
 }
 
 /// What starts the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// A BIOS: what Proxmox VE gives a machine unless told otherwise.

@@ -11,7 +11,7 @@ use super::build::FormatName;
 use super::context::Context;
 use crate::artifact::name::Format;
 use crate::definition::Project;
-use crate::inspect::{Checkout, Image, Inspector, compare, is_digest};
+use crate::inspect::{Checkout, Comparison, Image, Inspector, compare, is_digest};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -69,10 +69,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     };
     let comparison = compare(&old, &new)?;
     match context.json() {
-        true => context.object(&comparison)?,
+        true => context.output(&comparison)?,
         false => text::show(context, &comparison, arguments.all)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl super::output::Output for Comparison {
+    const VERBS: &'static [&'static str] = &["diff"];
 }
 
 /// What an argument means.

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use miette::Result;
-use serde_json::{Value, json};
 
 use super::{LabArguments, Opened};
 use crate::cli::context::Context;
-use crate::cli::plan::{described, end, ending_word, object, show_nodes, show_orphans, show_steps};
+use crate::cli::plan::{described, end, show_nodes, show_orphans, show_steps};
 use crate::cli::site::{concerns, scope};
 use crate::cli::swap::{asked, pause, possible};
+use crate::cli::teller::More;
 use crate::cli::{rollback as back, site};
 use crate::swap::{Goal, differences, plan as steps_to, remains};
 
@@ -57,11 +57,7 @@ pub(super) fn plan(context: &Context, arguments: &PlanArguments) -> Result<ExitC
     let planned = steps_to(&opened.wanted, &goal, &survey, &managed.health());
     let standing = differences(&opened.wanted, &survey);
     if context.json() {
-        let nodes: Vec<Value> = standing.iter().map(described).collect();
-        let steps: Vec<Value> =
-            planned.steps.iter().map(|step| object(step, &|_| Vec::new())).collect();
-        let ending = ending_word(&planned.ending);
-        context.object(&json!({ "nodes": nodes, "steps": steps, "ending": ending }))?;
+        context.output(&described(&standing, &planned, &|_| Vec::new(), Vec::new()))?;
         return end(context, planned, false);
     }
     show_nodes(context, &standing)?;
@@ -105,10 +101,10 @@ fn confirmed(
 ) -> Result<ExitCode> {
     let managed = opened.managed();
     let survey = managed.survey()?;
-    let planned = possible(context, &managed, goal, &survey, json!({}))?;
+    let planned = possible(context, &managed, goal, &survey, More::default())?;
     if !arguments.yes && !asked(context, &managed, &survey, &planned)? {
         return Ok(ExitCode::FAILURE);
     }
     let purpose = format!("{verb} {}", arguments.names.join(" "));
-    managed.run(context, goal, purpose.trim_end(), json!({}))
+    managed.run(context, goal, purpose.trim_end(), More::default())
 }

@@ -5,10 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
-use serde_json::json;
 
 use super::{LabArguments, Opened, PlaceArguments, executable};
 use crate::cli::context::Context;
+use crate::cli::output::{Killed, Removed};
 use crate::cli::status;
 use crate::lab::Running;
 
@@ -42,8 +42,8 @@ pub(super) fn status(context: &Context, arguments: &LabArguments) -> Result<Exit
     if host.is_none() && !context.json() {
         context.say("the lab's host does not run; `imgbuild lab up` starts it");
     }
-    let place = opened.local.place().root();
-    status::show(context, &opened.managed(), json!({ "lab": place, "host": host }))
+    let directory = opened.local.place().root().to_owned();
+    status::show(context, &opened.managed(), Some(status::Lab { directory, host }))
 }
 
 /// The guest of a node that runs.
@@ -71,7 +71,7 @@ pub(super) fn kill(context: &Context, arguments: &NodeArguments) -> Result<ExitC
     running(&arguments.place, &arguments.node)?.kill()?;
     context.say(format!("ended the guest of {}", arguments.node));
     if context.json() {
-        context.object(&json!({ "killed": arguments.node }))?;
+        context.output(&Killed { killed: arguments.node.clone() })?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,7 +101,7 @@ pub(super) fn down(context: &Context, arguments: &PlaceArguments) -> Result<Exit
     place.remove(&executable()?)?;
     context.say(format!("removed the lab in {}", place.root().display()));
     if context.json() {
-        context.object(&json!({ "removed": place.root() }))?;
+        context.output(&Removed { removed: place.root().to_owned() })?;
     }
     Ok(ExitCode::SUCCESS)
 }

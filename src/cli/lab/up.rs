@@ -5,12 +5,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use miette::{Result, miette};
-use serde_json::json;
 
 use super::{LabArguments, Opened, POLL, executable, lab_site};
 use crate::cli::context::Context;
 use crate::cli::site::concerns;
-use crate::cli::teller::Teller;
+use crate::cli::teller::{More, Teller};
 use crate::lab::{self, Bind, Error, Local, Settings};
 use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
 
@@ -71,7 +70,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     }
     let directory = opened.local.place().root();
     context.say(format!("the lab is in {}", directory.display()));
-    teller.end(&outcome, json!({ "lab": directory }))
+    teller.end(&outcome, More { lab: Some(directory.to_owned()), ..More::default() })
 }
 
 /// The lab, made if need be, with its host.

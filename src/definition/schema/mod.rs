@@ -99,6 +99,44 @@ pub fn schema(file: File) -> Value {
     Value::Object(whole)
 }
 
+/// What the documentation says of the value at `path` (`guests.galera.kind`, `packages.install[2]`) of a file
+/// that is called `file`, if it is of a key of a known table.
+pub(super) fn meaning(file: &str, path: &str) -> Option<String> {
+    let (mut table, file) = match file.rsplit('/').next()? {
+        "image.toml" => (&IMAGE, File::Image),
+        "overlay.toml" => (&OVERLAY, File::Overlay),
+        _ => return None,
+    };
+    let mut words = path.split('.').map(|word| word.split('[').next().unwrap_or(word));
+    loop {
+        let name = words.next()?;
+        let key = table.keys.iter().find(|key| key.name == name)?;
+        let mut shape = key.shape;
+        let is_last = words.clone().next().is_none();
+        table = loop {
+            shape = match shape {
+                _ if is_last => {
+                    let mut places = table.described.iter();
+                    let text =
+                        places.find_map(|start| documented::description(file, start, name))?;
+                    return Some(format!("`{name}`: {}", text.trim_end_matches('.')));
+                }
+                Shape::List(_, items) => *items,
+                Shape::Names(_, value) => {
+                    // The user chose it; what is below it is described by a table, or nowhere.
+                    words.next()?;
+                    *value
+                }
+                Shape::Either(shapes) => {
+                    *shapes.iter().find(|shape| matches!(shape, Shape::Table(_)))?
+                }
+                Shape::Table(table) => break table(),
+                _ => return None,
+            };
+        };
+    }
+}
+
 /// The tables that were met, each described once.
 struct Tables {
     file: File,

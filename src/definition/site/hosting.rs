@@ -66,8 +66,15 @@ fn check_shape(
     let known = |name: &VolumeName| states.iter().any(|state| state.name == *name);
     for (name, (_, place)) in shape.volumes.iter().filter(|(name, _)| !known(name)) {
         let text = format!("`{role}` has no state volume `{name}`");
-        let help = did_you_mean(name.as_str(), states.iter().map(|state| state.name.as_str()));
-        errors.push(place.error_with_help(Problem::Contradiction(text), help));
+        let names: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
+        let help =
+            did_you_mean(name.as_str(), names.iter().copied()).unwrap_or_else(|| {
+                match names.is_empty() {
+                    true => "it has no state: take `volumes` out".to_owned(),
+                    false => format!("it has: {}", names.join(", ")),
+                }
+            });
+        errors.push(place.error_with_help(Problem::Contradiction(text), Some(help)));
     }
     errors
 }

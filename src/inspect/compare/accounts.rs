@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Change;
@@ -10,7 +11,7 @@ use crate::inspect::image::Image;
 use crate::inspect::tree::Tree;
 
 /// A user, as passwd(5) describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Account {
     /// The number.
     pub uid: u32,
@@ -23,7 +24,7 @@ pub struct Account {
 }
 
 /// A group, as group(5) describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GroupEntry {
     /// The number.
     pub gid: u32,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::view::{Node, NodeKind, View, shown};
@@ -10,7 +11,7 @@ use crate::inspect::Error;
 use crate::inspect::ownership::Ownership;
 
 /// A path that is not the same in both images. Times are not compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileChange {
     /// The path, with a leading slash.
     pub path: String,
@@ -27,7 +28,7 @@ pub struct FileChange {
 }
 
 /// A path of one of the images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileState {
     /// `file`, `directory` or `link`.
     #[serde(rename = "type")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
 
@@ -16,7 +17,7 @@ const LIMIT: u64 = 1 << 20;
 const CONTEXT: usize = 3;
 
 /// A text file whose lines differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TextChange {
     /// The path, with a leading slash.
     pub path: String,

@@ -9,6 +9,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use accounts::{Account, Accounts, GroupEntry};
@@ -24,11 +25,8 @@ use crate::artifact::name::Format;
 use crate::digest::Digest;
 use view::View;
 
-/// The version of the JSON that a [`Comparison`] becomes. Raised when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
-
 /// A thing with a name that is in one image and not in the other, or not the same in both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Change<T> {
     /// What it is called.
     pub name: String,
@@ -54,7 +52,7 @@ fn changes<T: Clone + PartialEq>(
 }
 
 /// How much of the files of two images was compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extent {
     /// All of them.
@@ -66,7 +64,7 @@ pub enum Extent {
 }
 
 /// One of the two images.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Summary {
     /// How it was asked for.
     pub name: String,
@@ -91,7 +89,7 @@ pub struct Summary {
 }
 
 /// A layer of one of the images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LayerState {
     /// Its digest; none if it has to be built first.
     pub digest: Option<Digest>,
@@ -100,7 +98,7 @@ pub struct LayerState {
 }
 
 /// A package of one of the images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PackageState {
     /// Its version.
     pub version: String,
@@ -111,7 +109,7 @@ pub struct PackageState {
 }
 
 /// Names that only one of the images has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Names {
     /// Those of the new one.
     pub added: Vec<String>,
@@ -120,10 +118,8 @@ pub struct Names {
 }
 
 /// Everything that differs between two images. What is the same is not in it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Comparison {
-    /// [`SCHEMA`].
-    pub schema: u32,
     /// The image that is compared with.
     pub old: Summary,
     /// The image that is compared.
@@ -185,7 +181,6 @@ pub fn compare(old: &Image, new: &Image) -> Result<Comparison, Error> {
     let files = if same { Files::same() } else { Files::of(old, new, &trees)? };
     let [one, other] = [&old.facts, &new.facts];
     Ok(Comparison {
-        schema: SCHEMA,
         old: summary(old, sizes[0]),
         new: summary(new, sizes[1]),
         same,

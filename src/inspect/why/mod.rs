@@ -5,6 +5,7 @@ mod package;
 mod path;
 mod relations;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::image::{Image, Inspector, Layer};
@@ -19,12 +20,9 @@ use crate::store::Store;
 pub use package::{Asked, Chain, PackageReason, Step};
 pub use path::{Claim, Command, PathReason, SourceFile, Upstream};
 
-/// The version of the JSON that answers become. Raised when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
-
 /// Where something can be that a role has: in what containers and virtual machines share, in what a disk has
 /// besides, in the image that a disk boots with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Templates and disks.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{About, Part, PartOf, SCHEMA};
+use super::{About, Part, PartOf};
 use crate::debian::packages::{PackageId, Universe};
 use crate::debian::relation::{self, Relation};
 use crate::inspect::Error;
@@ -13,10 +14,8 @@ use crate::inspect::Error;
 const CHAINS: usize = 3;
 
 /// Why a package is in an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PackageReason {
-    /// [`SCHEMA`].
-    pub schema: u32,
     /// The role.
     pub role: String,
     /// The site, if it is for one.
@@ -39,7 +38,7 @@ pub struct PackageReason {
 }
 
 /// From what a definition asks for to a package.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Chain {
     /// What the definition asks for.
     pub asked: Asked,
@@ -50,7 +49,7 @@ pub struct Chain {
 }
 
 /// What a definition asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Asked {
     /// The definition.
     pub image: String,
@@ -61,7 +60,7 @@ pub struct Asked {
 }
 
 /// One package that depends on another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Step {
     /// The package.
     pub package: String,
@@ -217,7 +216,6 @@ pub(super) fn reason(
         .filter_map(|by| graph.chain_by(*by, id))
         .filter(|chain| !chain.steps.iter().any(|step| step.package == name));
     Ok(PackageReason {
-        schema: SCHEMA,
         role: about.role.clone(),
         site: about.site.clone(),
         package: name.to_owned(),

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{About, Part, PartOf, SCHEMA};
+use super::{About, Part, PartOf};
 use crate::artifact::manifest::LayerKind;
 use crate::build::LockedPlan;
 use crate::inspect::image::Layer;
@@ -14,10 +15,8 @@ use crate::layer::entry::Kind;
 use crate::render::RenderedLayer;
 
 /// What put a path into an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PathReason {
-    /// [`SCHEMA`].
-    pub schema: u32,
     /// The role.
     pub role: String,
     /// The site, if it is for one.
@@ -38,7 +37,7 @@ pub struct PathReason {
 }
 
 /// What one layer has at a path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Claim {
     /// The layer: `haproxy files`.
     pub layer: String,
@@ -55,7 +54,7 @@ pub struct Claim {
 }
 
 /// A file of a definition or overlay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SourceFile {
     /// Its path, relative to the project.
     pub file: PathBuf,
@@ -64,7 +63,7 @@ pub struct SourceFile {
 }
 
 /// A `[sources.NAME]` of a definition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Upstream {
     /// Its name.
     pub name: String,
@@ -73,7 +72,7 @@ pub struct Upstream {
 }
 
 /// A command of a definition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Command {
     /// Where it stands.
     pub place: String,
@@ -128,7 +127,6 @@ pub(super) fn defined(about: &About, part: &PartOf<'_>, path: &str) -> Option<Pa
 
 fn empty(about: &About, part: &PartOf<'_>, path: &Path) -> PathReason {
     PathReason {
-        schema: SCHEMA,
         role: about.role.clone(),
         site: about.site.clone(),
         path: format!("/{}", path.display()),

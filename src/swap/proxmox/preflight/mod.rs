@@ -11,7 +11,7 @@ use crate::proxmox::{Error, Node, Reason, Storage, StorageName, Version};
 use crate::swap::{Difference, GuestId, Known, Standing, Survey, Wanted, differences, obstacles};
 
 /// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
     /// It is as it should be.
@@ -23,7 +23,7 @@ pub enum Finding {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Check {
     /// What: `version`, `privilege`, `storage`, …
     pub check: &'static str,
