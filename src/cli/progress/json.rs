@@ -141,11 +141,14 @@ impl Problem {
 impl Place {
     fn of(diagnostic: &dyn Diagnostic, label: &LabeledSpan) -> Option<Self> {
         let source = diagnostic.source_code()?;
-        let contents = source.read_span(label.inner(), 0, 0).ok()?;
+        // All before it, because miette counts columns in bytes.
+        let before = source.read_span(&(0, label.offset()).into(), 0, 0).ok()?;
+        let text = String::from_utf8_lossy(before.data());
+        let line = text.rsplit('\n').next().unwrap_or_default();
         Some(Self {
-            file: contents.name().unwrap_or_default().to_owned(),
-            line: contents.line() + 1,
-            column: contents.column() + 1,
+            file: before.name().unwrap_or_default().to_owned(),
+            line: text.matches('\n').count() + 1,
+            column: line.chars().count() + 1,
             label: label.label().map(str::to_owned),
         })
     }

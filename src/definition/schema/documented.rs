@@ -39,7 +39,8 @@ fn plain(cell: &str) -> String {
     while let Some((before, after)) = rest.split_once('[') {
         let link = after.split_once("](").and_then(|(shown, tail)| {
             let (_, tail) = tail.split_once(')')?;
-            (!shown.contains(['[', ']'])).then_some((shown, tail))
+            let is_code = shown.len() > 2 && shown.starts_with('`') && shown.ends_with('`');
+            (is_code || !shown.contains(['[', ']'])).then_some((shown, tail))
         });
         text.push_str(before);
         match link {
@@ -66,6 +67,7 @@ mod tests {
         for (cell, text) in [
             ("The [source](#a), `x`", "The source, x"),
             ("`[first, last]` of [b](c) and [d](e)", "[first, last] of b and d"),
+            ("in [`[operators]`](a.md#b), `[users]`", "in [operators], [users]"),
             ("plain", "plain"),
         ] {
             assert_eq!(plain(cell), text);
