@@ -17,7 +17,7 @@ fn commands() -> Vec<(String, Option<String>)> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/first-run.md");
     let page = fs::read_to_string(page).unwrap();
     let block = |text: &str| text.split_once("\n```").unwrap().0.to_owned();
-    page.split("\n```sh\n")
+    page.split("\n```sh,lab\n")
         .skip(1)
         .map(|part| (block(part), part.split_once("\n```text\n").map(|(_, text)| block(text))))
         .collect()
