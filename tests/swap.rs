@@ -3,6 +3,8 @@
 
 #[path = "swap/bad.rs"]
 mod bad;
+#[path = "swap/documentation.rs"]
+mod documentation;
 #[path = "swap/hosts.rs"]
 mod hosts;
 #[path = "swap/machines.rs"]

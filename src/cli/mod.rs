@@ -121,6 +121,12 @@ enum Verb {
     Man(man::Arguments),
 }
 
+/// What is understood on the command line, to hold documentation against it.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let matches = CommandLine::command().get_matches();

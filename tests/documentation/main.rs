@@ -1,9 +1,22 @@
 //! The documentation says what the program does: links lead somewhere, options and keys are all
 //! described and exist, examples can be read and run.
 
+mod blocks;
+mod book;
 mod help;
 mod markdown;
+mod node;
+/// What Proxmox's own description of its API says.
+#[path = "../support/pve"]
+#[allow(dead_code, clippy::print_stderr, reason = "others use more of it; what is skipped is said")]
+mod pve {
+    pub mod format;
+    pub mod schema;
+
+    pub use schema::Flavour;
+}
 mod reference;
+mod shell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -341,7 +354,8 @@ fn commands_of_console_examples_succeed() {
 #[test]
 fn the_readme_tests_as_ci_does() {
     let readme = document("README.md");
-    let shown: Vec<&str> = readme.blocks("sh").flat_map(|block| block.text.lines()).collect();
+    let shell = readme.blocks.iter().filter(|block| block.class().is_some());
+    let shown: Vec<&str> = shell.flat_map(|block| block.text.lines()).collect();
     let script = read(".ci/run");
     let tests: Vec<&str> = script.lines().filter(|line| line.starts_with("cargo test")).collect();
     assert!(!tests.is_empty(), ".ci/run runs no tests");

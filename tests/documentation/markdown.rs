@@ -19,6 +19,16 @@ pub struct Block {
     pub text: String,
 }
 
+impl Block {
+    /// What class of shell it is: `node` for a block that begins with three backticks and `sh,node`.
+    pub fn class(&self) -> Option<&str> {
+        match self.language.split_once(',') {
+            None => (self.language == "sh").then_some(""),
+            Some((language, class)) => (language == "sh").then_some(class),
+        }
+    }
+}
+
 impl Document {
     pub fn read(path: PathBuf) -> Self {
         let content = read(&path);

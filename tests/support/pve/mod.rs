@@ -35,6 +35,7 @@ use imgbuild::proxmox::{Client, Fingerprint, NodeName, Pace, Trust};
 pub use cluster::{Cluster, Guest, Kind};
 #[allow(unused_imports)]
 pub use fault::{Fault, Spoil, When};
+pub use schema::Flavour;
 pub use tls::Certificate;
 
 /// The name of the fake's token.
@@ -51,15 +52,6 @@ pub fn hasty() -> Pace {
         stall: Duration::from_millis(50),
         ..Pace::default()
     }
-}
-
-/// Which version it plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavour {
-    /// 8.4, with messages in the reason phrase only, as the first 8.4 had them.
-    V8,
-    /// 9.2.
-    V9,
 }
 
 /// A request that came.

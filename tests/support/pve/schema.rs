@@ -9,8 +9,16 @@ use std::sync::{Arc, OnceLock};
 use regex::Regex;
 use serde_json::Value;
 
-use super::Flavour;
 use super::format;
+
+/// A version of Proxmox VE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// 8.4, with messages in the reason phrase only, as the first 8.4 had them.
+    V8,
+    /// 9.2.
+    V9,
+}
 
 /// The description.
 pub struct Schema {
