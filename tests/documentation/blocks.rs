@@ -88,7 +88,11 @@ fn every_block_of_shell_is_of_a_class() {
             };
             if !good {
                 let place = format!("{}:{}", document.path.display(), block.line);
-                wrong.push(format!("{place}: `{}` is no class; known: sh, sh,{}", block.language, known[1..].join(", sh,")));
+                wrong.push(format!(
+                    "{place}: `{}` is no class; known: sh, sh,{}",
+                    block.language,
+                    known[1..].join(", sh,")
+                ));
             }
         }
         let mut before = "";
@@ -96,7 +100,8 @@ fn every_block_of_shell_is_of_a_class() {
             // In a list, what is indented goes on with the item.
             let indented = line.starts_with("    ") && before.is_empty();
             if indented && !line.trim_start().starts_with(['|', '-']) {
-                wrong.push(format!("{}:{number}: give this block a fence", document.path.display()));
+                wrong
+                    .push(format!("{}:{number}: give this block a fence", document.path.display()));
             }
             before = line.trim();
         }
@@ -128,13 +133,14 @@ fn understood(document: &Document, words: &[String]) -> Result<(), String> {
     let words = match words.iter().position(|word| word == "imgbuild") {
         Some(at) => words[at..].to_vec(),
         None => match words.join(" ").strip_prefix("cargo run --release -- ") {
-            Some(rest) => std::iter::once("imgbuild").chain(rest.split(' ')).map(str::to_owned).collect(),
+            Some(rest) => {
+                std::iter::once("imgbuild").chain(rest.split(' ')).map(str::to_owned).collect()
+            }
             None => return Ok(()),
         },
     };
-    let matches = imgbuild::cli::command()
-        .try_get_matches_from(words)
-        .map_err(|error| error.to_string())?;
+    let matches =
+        imgbuild::cli::command().try_get_matches_from(words).map_err(|error| error.to_string())?;
     let mut deepest = &matches;
     while let Some((_, below)) = deepest.subcommand() {
         deepest = below;
@@ -181,7 +187,8 @@ fn commands_for_a_node_in_a_sentence_are_calls_of_its_api() {
     for document in documents() {
         for (number, line) in &document.text {
             for span in code_spans(line) {
-                let whole = ["qm ", "pct ", "pvesm ", "pveum "].iter().any(|it| span.starts_with(it));
+                let whole =
+                    ["qm ", "pct ", "pvesm ", "pveum "].iter().any(|it| span.starts_with(it));
                 if !whole || span.split(' ').count() < 4 || span.contains('…') {
                     continue;
                 }
@@ -272,8 +279,12 @@ fn variables_of_the_environment_that_are_shown_exist() {
     let variable = Regex::new(r"\bIMGBUILD_[A-Z_]+\b").unwrap();
     let mut wrong = Vec::new();
     for document in documents() {
-        let unknown = variable.find_iter(&read(&document.path)).map(|it| it.as_str().to_owned())
-            .filter(|name| !sources.contains(&format!("\"{name}\"")) && !sources.contains(&format!("{{{name}")))
+        let unknown = variable
+            .find_iter(&read(&document.path))
+            .map(|it| it.as_str().to_owned())
+            .filter(|name| {
+                !sources.contains(&format!("\"{name}\"")) && !sources.contains(&format!("{{{name}"))
+            })
             .collect::<BTreeSet<_>>();
         wrong.extend(unknown.iter().map(|name| format!("{}: {name}", document.path.display())));
     }

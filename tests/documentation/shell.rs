@@ -22,7 +22,8 @@ pub fn commands(block: &str) -> Result<Vec<Vec<String>>, String> {
     let directory = tempfile::tempdir().unwrap();
     let taken_down = directory.path().join("commands");
     fs::write(&taken_down, "").unwrap();
-    let script = format!("{TAKE_DOWN}{}{}", programs_by_path(block), below(block, directory.path()));
+    let script =
+        format!("{TAKE_DOWN}{}{}", programs_by_path(block), below(block, directory.path()));
     let output = bash(&script, directory.path())
         .env_clear()
         .env("TAKEN_DOWN", &taken_down)
