@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records first-run.svg anew: a real session, in a clone of this project, as a terminal of 100 columns shows it.
+"""Records first-run.svg anew: a real session, in a clone of this project, as a terminal shows it.
 
     pip install rich pyte && python3 docs/pictures/first-run.py
 
@@ -13,6 +13,7 @@ import struct
 import subprocess
 import tempfile
 import termios
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -21,16 +22,18 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-COLUMNS, ROWS = 100, 200
+COLUMNS, ROWS = 110, 200
 PROJECT = Path(__file__).resolve().parents[2]
 PICTURE = PROJECT / "docs/pictures/first-run.svg"
 
+# Each with the code that it ends with.
 COMMANDS = [
-    "imgbuild check",
-    "imgbuild build haproxy --site campus --format lxc",
-    "sed -i '/^.images.haproxy/a max_connections = 40000' overlays/campus/overlay.toml",
-    "imgbuild diff HEAD:haproxy --site campus",
-    "imgbuild build haproxy --site campus --format lxc",
+    ("imgbuild build haproxy --site campus --format lxc", 0),
+    ("sed -i '/^.images.haproxy/a max_conections = 40000' overlays/campus/overlay.toml", 0),
+    ("imgbuild check", 1),
+    ("sed -i s/conections/connections/ overlays/campus/overlay.toml", 0),
+    ("imgbuild diff HEAD:haproxy --site campus", 0),
+    ("imgbuild build haproxy --site campus --format lxc", 0),
 ]
 
 # Legible on light and dark pages; the same contrast on all colours (WCAG AA on the background).
@@ -46,7 +49,7 @@ THEME = TerminalTheme(
 # As rich's own, without its title bar and the fonts that it would fetch.
 FORMAT = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-labelledby="title">
-<title id="title">A terminal: an image is built, a value is changed, its effect is shown, and the image is built again</title>
+<title id="title">A terminal: an image is built, a slip of the pen is found, the effect of a value is shown, and the image is built again</title>
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: {char_height}px; line-height: {line_height}px; }}
 {styles}
@@ -66,8 +69,8 @@ FORMAT = """\
 """
 
 
-def run(command: str, directory: str, stream: pyte.ByteStream) -> None:
-    """Runs a command in a terminal, and shows it and what it writes to `stream`."""
+def run(command: str, code: int, directory: str, stream: pyte.ByteStream) -> None:
+    """Runs a command in a terminal, and shows it and what it writes on `stream`."""
     stream.feed(f"\x1b[90m$\x1b[0m \x1b[1m{command}\x1b[0m\r\n".encode())
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -86,7 +89,7 @@ def run(command: str, directory: str, stream: pyte.ByteStream) -> None:
         if not read:
             break
         stream.feed(read)
-    if process.wait() != 0:
+    if process.wait() != code:
         raise SystemExit(f"{command}: {process.returncode}")
 
 
@@ -105,9 +108,10 @@ def text(screen: pyte.Screen) -> Text:
     lines = []
     for row in range(screen.cursor.y):
         line = Text()
-        for column in range(COLUMNS):
-            cell = screen.buffer[row][column]
-            line.append(cell.data, Style(color=colour(cell.fg), bold=cell.bold, dim=False))
+        cells = (screen.buffer[row][column] for column in range(COLUMNS))
+        for (foreground, bold), alike in groupby(cells, lambda cell: (cell.fg, cell.bold)):
+            style = Style(color=colour(foreground), bold=bold)
+            line.append("".join(cell.data for cell in alike), style)
         line.rstrip()
         lines.append(line)
     return Text("\n").join(lines)
@@ -119,8 +123,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         clone = f"{directory}/imgbuild"
         subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
-        for command in COMMANDS:
-            run(command, clone, stream)
+        for command, code in COMMANDS:
+            run(command, code, clone, stream)
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)
     console.print(text(screen), soft_wrap=False, highlight=False)
     picture = console.export_svg(theme=THEME, code_format=FORMAT, unique_id="terminal")
