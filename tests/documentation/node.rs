@@ -79,15 +79,15 @@ pub fn judge(words: &[String]) -> Result<(), String> {
         if arguments.len() != *count {
             return Err(format!("{name} takes {count} arguments"));
         }
-        let unknown = given.iter().find(|(option, _)| !options.contains(&option.as_str()));
-        return unknown.map_or(Ok(()), |(option, _)| Err(format!("{name} has no --{option}")));
+        let unknown = given.keys().find(|option| !options.contains(&option.as_str()));
+        return unknown.map_or(Ok(()), |option| Err(format!("{name} has no --{option}")));
     }
     let Some((name, method, path, names)) = CALLS.iter().find(|known| starts(known.0)) else {
         return Err("it is not known to tests/documentation/node.rs".to_owned());
     };
     let (arguments, given) = parts(&words[name.split(' ').count()..])?;
     // One that is missing is missing in the call, too. What follows the last one belongs to it: a command and its arguments.
-    let mut parameters: BTreeMap<String, String> = given.into_iter().collect();
+    let mut parameters = given;
     let mut path = (*path).to_owned();
     for (name, value) in names.iter().zip(&arguments) {
         path = path.replace(&format!("{{{name}}}"), value);
@@ -104,7 +104,7 @@ fn call(
     flavour: Flavour,
     method: &str,
     path: &str,
-    mut parameters: BTreeMap<String, String>,
+    mut parameters: Options,
 ) -> Result<(), String> {
     let segments: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
     let endpoint = schema
@@ -117,16 +117,19 @@ fn call(
     }
 }
 
-/// The arguments of a command, and its options with their values.
-fn parts(words: &[String]) -> Result<(Vec<String>, Vec<(String, String)>), String> {
-    let (mut arguments, mut options) = (Vec::new(), Vec::new());
+/// The options of a command, with their values.
+type Options = BTreeMap<String, String>;
+
+/// The arguments of a command, and its options.
+fn parts(words: &[String]) -> Result<(Vec<String>, Options), String> {
+    let (mut arguments, mut options) = (Vec::new(), Options::new());
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.strip_prefix("--") {
             Some("") => arguments.extend(words.by_ref().cloned()),
             Some(option) => {
                 let value = words.next().ok_or_else(|| format!("--{option} has no value"))?;
-                options.push((option.to_owned(), value.clone()));
+                options.insert(option.to_owned(), value.clone());
             }
             None => arguments.push(word.clone()),
         }
