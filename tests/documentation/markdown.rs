@@ -147,9 +147,10 @@ pub fn table_name(text: &str) -> String {
     name.split('.').next().unwrap_or(name).to_owned()
 }
 
-/// The commands that code of a document shows: those of fenced blocks and of backticks.
+/// The commands that a document shows beside those of its blocks of shell: after a prompt, and in backticks.
 pub fn shown_commands(document: &Document) -> Vec<String> {
-    let fenced = document.blocks.iter().flat_map(|block| block.text.lines());
+    let printed = document.blocks.iter().filter(|block| block.class().is_none());
+    let fenced = printed.flat_map(|block| block.text.lines());
     let inline = document.text.iter().flat_map(|(_, line)| code_spans(line));
     let lines = fenced.chain(inline).map(|line| line.trim_start_matches("$ "));
     let commands = lines.filter_map(|line| {

@@ -10,8 +10,9 @@ use tempfile::TempDir;
 use crate::root;
 
 /// Says what a shell would execute, instead of executing it: names of programs are looked for in a directory that is not there.
+/// A record has no line end, at which a shell would write it in two pieces: programs of a pipe write at the same time.
 const TAKE_DOWN: &str = r#"
-command_not_found_handle() { printf '%s\0' "$@" $'\n' >> "$TAKEN_DOWN"; }
+command_not_found_handle() { printf '%s\0' "$@" $'\x1e' >> "$TAKEN_DOWN"; }
 cd() { command_not_found_handle cd "$@"; }
 PATH=/nonexistent
 "#;
@@ -36,7 +37,7 @@ pub fn commands(block: &str) -> Result<Vec<Vec<String>>, String> {
     }
     let text = fs::read_to_string(&taken_down).unwrap();
     let words = |record: &str| record.split_terminator('\0').map(str::to_owned).collect();
-    Ok(text.split_terminator("\n\0").map(words).collect())
+    Ok(text.split_terminator("\x1e\0").map(words).collect())
 }
 
 /// Functions for the programs that `block` names by their path: a shell asks nobody where those are.
