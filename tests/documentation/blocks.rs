@@ -114,8 +114,9 @@ fn every_block_of_shell_is_of_a_class() {
 
 #[test]
 fn plain_blocks_run() {
+    let copy = shell::Copy::new();
     for (_, blocks) in blocks("") {
-        let copy = shell::Copy::new();
+        copy.renew();
         for (place, block) in blocks {
             let output = copy.run(&block.text);
             let printed = String::from_utf8_lossy(&output.stderr);

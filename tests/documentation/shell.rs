@@ -76,10 +76,17 @@ impl Copy {
             "cp -a {project}/images {project}/overlays {project}/imgbuild.lock .\n\
              git init --quiet --initial-branch main\n\
              git add --all\n\
-             git commit --quiet --message first"
+             git commit --quiet --message first\n\
+             git tag first"
         ));
         assert!(output.status.success(), "{output:?}");
         copy
+    }
+
+    /// Makes it what it was at first.
+    pub fn renew(&self) {
+        let output = self.run("git reset --quiet --hard first; git clean -dffxq");
+        assert!(output.status.success(), "{output:?}");
     }
 
     fn path(&self, name: &str) -> PathBuf {
