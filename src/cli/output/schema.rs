@@ -23,8 +23,11 @@ const FILES: &[(&str, Make)] = &[
     ("progress", || titled("a line of imgbuild's `--progress json`", generate::<Line>())),
 ];
 
+/// Verbs, and what makes the schema of one of them.
+type OfVerbs = (&'static [&'static str], fn(&str) -> Value);
+
 /// What verbs hand over, by the verbs.
-const OUTPUTS: &[(&[&str], fn(&str) -> Value)] = &[
+const OUTPUTS: &[OfVerbs] = &[
     output::<lock::Output>(),
     output::<build::Output<'_>>(),
     output::<boot::Output<'_>>(),
@@ -43,7 +46,7 @@ const OUTPUTS: &[(&[&str], fn(&str) -> Value)] = &[
     output::<man::Output>(),
 ];
 
-const fn output<T: Output>() -> (&'static [&'static str], fn(&str) -> Value) {
+const fn output<T: Output>() -> OfVerbs {
     (T::VERBS, of_verb::<T>)
 }
 
