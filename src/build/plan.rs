@@ -140,6 +140,7 @@ pub struct Check {
 }
 
 /// A role, with everything that decides what it becomes as a container and as a virtual machine.
+#[derive(Clone)]
 pub struct LockedRole {
     /// What is in both.
     pub plan: LockedPlan,
@@ -180,6 +181,7 @@ pub(super) fn unpinned<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec
 }
 
 /// What a disk has besides the layers of its role.
+#[derive(Clone)]
 pub struct LockedDisk {
     /// The definition that is laid on the role.
     pub machine: Machine,
@@ -190,6 +192,7 @@ pub struct LockedDisk {
 }
 
 /// The part of a role that only virtual machines have.
+#[derive(Clone)]
 pub struct Machine {
     /// Its packages, users and commands.
     pub image: LockedImage,
@@ -217,6 +220,7 @@ impl LockedDisk {
 }
 
 /// Everything that decides what a role becomes.
+#[derive(Clone)]
 pub struct LockedPlan {
     /// The project's directory.
     pub root: PathBuf,

@@ -16,6 +16,7 @@ use super::{Options, progress};
 use crate::build::{LockedDisk, LockedPlan, LockedRole, Supplies};
 use crate::definition::{Image, Plan, Project, lint};
 use crate::fetch::{Fetcher, Network, Policy};
+pub(super) use crate::inspect::bytes;
 use crate::lock::{Lock, Unlocked, needed_by, wishes};
 use crate::progress::Progress;
 use crate::render;
@@ -293,6 +294,28 @@ impl Context {
         write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
     }
 
+    /// Writes a file that the user has asked for, whole or not at all.
+    pub(super) fn write(&self, path: &Path, text: &str) -> Result<()> {
+        let write = || -> io::Result<()> {
+            let directory = match path.parent() {
+                Some(directory) if !directory.as_os_str().is_empty() => directory,
+                _ => Path::new("."),
+            };
+            // As anybody would make it: umask(2) decides who may read it.
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            let mut file =
+                tempfile::Builder::new().permissions(permissions).tempfile_in(directory)?;
+            file.write_all(text.as_bytes())?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|error| {
+            let help = "name a file in a directory that exists and can be written to";
+            miette::miette!(help = help, "{error}")
+                .wrap_err(format!("cannot write {}", shown(path)))
+        })
+    }
+
     /// Reports something that does not stop the work.
     pub(super) fn report(&self, diagnostic: &dyn Diagnostic) {
         if let Some(lines) = &self.lines {
@@ -347,11 +370,6 @@ fn write_line(line: &str) -> Result<()> {
 pub(super) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
-}
-
-/// Bytes for people.
-pub(super) fn bytes(count: u64) -> String {
-    indicatif::HumanBytes(count).to_string()
 }
 
 #[cfg(test)]

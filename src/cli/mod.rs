@@ -12,6 +12,7 @@ mod context;
 mod diff;
 mod explain;
 mod gc;
+mod graph;
 mod lab;
 mod lock;
 mod man;
@@ -20,6 +21,7 @@ mod plan;
 mod preflight;
 mod progress;
 mod prune;
+mod report;
 mod rollback;
 mod schema;
 mod site;
@@ -97,6 +99,10 @@ enum Verb {
     Diff(diff::Arguments),
     /// Show why a role has a package or path
     Why(why::Arguments),
+    /// Write a page that says what a role or a site is made of
+    Report(report::Arguments),
+    /// Draw how definitions, layers or the roles of a site hang together
+    Graph(graph::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -142,6 +148,8 @@ pub fn run() -> ExitCode {
         Verb::Explain(arguments) => explain::run(&context, &arguments),
         Verb::Diff(arguments) => diff::run(&context, &arguments),
         Verb::Why(arguments) => why::run(&context, &arguments),
+        Verb::Report(arguments) => report::run(&context, &arguments),
+        Verb::Graph(arguments) => graph::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),

@@ -97,6 +97,8 @@ pub struct Image {
     pub archives: Option<Vec<Arc<Archive>>>,
     /// What the definitions say, where it comes from them.
     pub defined: Option<Defined>,
+    /// Its manifest, where it comes from that.
+    pub manifest: Option<Manifest>,
 }
 
 /// Finds images, and opens each layer once.
@@ -194,10 +196,31 @@ impl<'a> Inspector<'a> {
             groups: images().flat_map(|image| image.groups.clone()).collect(),
         };
         let archives = self.open(&layers)?;
-        Ok(Image { label, facts, layers, boot, archives, defined: Some(defined) })
+        Ok(Image { label, facts, layers, boot, archives, defined: Some(defined), manifest: None })
     }
 
-    fn built(&self, label: String, manifest: Manifest) -> Result<Image, Error> {
+    /// The manifests of `role` at `site` that were built here in `format`, the last build first.
+    pub fn history(&self, role: &str, site: Option<&str>, format: Format) -> Vec<Manifest> {
+        let all = self.store.latest::<Manifest>(MANIFEST).into_iter().map(|(_, manifest)| manifest);
+        let is_same = |it: &Manifest| {
+            it.role == role && it.site.as_deref() == site && it.artifact.format == format
+        };
+        all.filter(is_same).collect()
+    }
+
+    /// The manifest of what was built of `role` in `format`, if that is what a build would make now.
+    pub fn current(&self, role: &LockedRole, format: Format) -> Option<Manifest> {
+        let site = role.plan.plan.site.as_ref().map(|site| site.name.as_str());
+        let mut history = self.history(role.plan.role(), site, format).into_iter();
+        history.find(|manifest| build::is_current(role.clone(), manifest))
+    }
+
+    /// The image that `manifest` is of.
+    ///
+    /// # Errors
+    /// A layer cannot be read.
+    pub fn built(&self, label: String, manifest: Manifest) -> Result<Image, Error> {
+        let whole = manifest.clone();
         let layer = |layer: manifest::Layer| Layer {
             image: layer.image,
             kind: layer.kind,
@@ -220,7 +243,8 @@ impl<'a> Inspector<'a> {
             unpinned: manifest.unpinned,
         };
         let archives = self.open(&layers)?;
-        Ok(Image { label, facts, layers, boot, archives, defined: None })
+        let manifest = Some(whole);
+        Ok(Image { label, facts, layers, boot, archives, defined: None, manifest })
     }
 
     /// The archives of `layers`, if all of them are in the store.

@@ -5,8 +5,11 @@
 
 pub mod compare;
 mod error;
+pub mod graph;
 mod image;
+mod markup;
 mod ownership;
+pub mod report;
 mod revision;
 pub mod tree;
 pub mod why;
@@ -16,3 +19,8 @@ pub use error::Error;
 pub use image::{Facts, Image, Inspector, Layer, is_digest};
 pub use ownership::Ownership;
 pub use revision::Checkout;
+
+/// Bytes for people.
+pub fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}

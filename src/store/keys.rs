@@ -63,6 +63,20 @@ impl Store {
         keys
     }
 
+    /// All records of this kind that are whole and a `T`, with their keys, the one that was written last first.
+    /// Unlike [`Store::get_key`] this does not count as a use: whoever only looks keeps nothing.
+    pub fn latest<T: DeserializeOwned>(&self, kind: KeyKind) -> Vec<(Digest, T)> {
+        let read = |key: Digest| {
+            let path = self.key_path(kind, &key);
+            let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
+            let record = serde_json::from_str(&read_record(&path)?).ok()?;
+            Some((written, key, record))
+        };
+        let mut records: Vec<_> = self.keys(kind).into_iter().filter_map(read).collect();
+        records.sort_by(|one, other| (other.0, other.1).cmp(&(one.0, one.1)));
+        records.into_iter().map(|(_, key, record)| (key, record)).collect()
+    }
+
     /// Records `record` for `key`, in place of an earlier record. Call it when every blob that
     /// the record mentions is in the store. A digest in a record (as a JSON string of
     /// 64 hexadecimal digits) keeps its blob from garbage collection as long as the record stays.
@@ -158,6 +172,22 @@ mod tests {
         assert_eq!(store.get_key::<String>(LAYER, &key), None, "of another type");
         assert_eq!(store.keys(LAYER), [key]);
         assert_eq!(store.keys(KeyKind::new("none")), []);
+    }
+
+    #[test]
+    fn the_record_that_was_written_last_is_the_first() {
+        let (_directory, store) = store();
+        for (seconds, text) in [(20, "b"), (30, "c"), (10, "a")] {
+            let key = Digest::of(text);
+            store.put_key(LAYER, &key, &text).unwrap();
+            let file = File::options().write(true).open(store.key_path(LAYER, &key)).unwrap();
+            let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            file.set_modified(written).unwrap();
+        }
+        let latest: Vec<(Digest, String)> = store.latest(LAYER);
+        let texts: Vec<&str> = latest.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["c", "b", "a"]);
+        assert!(store.latest::<u64>(LAYER).is_empty(), "of another type");
     }
 
     #[test]

@@ -36,9 +36,9 @@ pub(super) fn check_targets(project: &Project) -> Vec<Error> {
 }
 
 /// Somebody a role connects to.
-struct Peer<'a> {
+pub(super) struct Peer<'a> {
     /// An address or a name.
-    host: &'a str,
+    pub(super) host: &'a str,
     /// The port, if the record has it.
     port: Option<u64>,
 }
@@ -63,7 +63,7 @@ pub(super) fn check(view: &View<'_>, role: &Role<'_>) -> Vec<Error> {
     errors
 }
 
-fn peers(value: &Value) -> impl Iterator<Item = Peer<'_>> {
+pub(super) fn peers(value: &Value) -> impl Iterator<Item = Peer<'_>> {
     let all: &[Value] = match value {
         Value::Array(items) => items,
         one => std::slice::from_ref(one),

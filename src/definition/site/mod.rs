@@ -4,6 +4,7 @@ mod cluster;
 mod connections;
 mod endpoints;
 mod hosting;
+mod links;
 mod proof;
 mod public_names;
 
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 
 pub(super) use endpoints::open;
 pub use endpoints::{Admitted, OpenEndpoint};
+pub use links::{Client, Link, links};
 pub use proof::prove;
 
 use super::hosting::{GuestShape, Hosting};

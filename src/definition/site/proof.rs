@@ -104,7 +104,7 @@ impl Role<'_> {
 }
 
 impl<'a> View<'a> {
-    fn new(project: &'a Project, name: &str) -> Result<Self> {
+    pub(super) fn new(project: &'a Project, name: &str) -> Result<Self> {
         let overlays = project.overlays(name)?;
         let site = project.settled_site(name)?;
         let mut roles = BTreeMap::new();

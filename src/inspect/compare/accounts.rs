@@ -62,6 +62,25 @@ impl Accounts {
         Ok(Self { users: users.collect(), groups: groups.collect() })
     }
 
+    /// Those of `image`, as far as they are known: of the `tree` that its layers make, or else of its definitions.
+    ///
+    /// # Errors
+    /// A layer cannot be read.
+    pub(in crate::inspect) fn of(
+        image: &Image,
+        tree: Option<&Tree<'_>>,
+    ) -> Result<Option<Self>, Error> {
+        match tree {
+            Some(tree) => Self::read(tree).map(Some),
+            None => Ok(Self::defined(image)),
+        }
+    }
+
+    /// The users, by name.
+    pub(in crate::inspect) fn users(self) -> BTreeMap<String, Account> {
+        self.users
+    }
+
     /// Those that definitions make, where the image comes from definitions.
     pub(super) fn defined(image: &Image) -> Option<Self> {
         let defined = image.defined.as_ref()?;

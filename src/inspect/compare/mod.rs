@@ -200,6 +200,22 @@ pub fn compare(old: &Image, new: &Image) -> Result<Comparison, Error> {
     })
 }
 
+/// The units of `image` that others start, and those that are masked, as far as its files are known: from the
+/// `tree` that its layers make, or else from its definitions.
+///
+/// # Errors
+/// A layer cannot be read.
+pub(super) fn units_of(
+    image: &Image,
+    tree: Option<&Tree<'_>>,
+) -> Result<Option<BTreeMap<String, Vec<String>>>, Error> {
+    let view = match tree {
+        Some(tree) => Some(View::whole(image, tree)?),
+        None => View::defined(image, None)?,
+    };
+    Ok(view.map(|view| units::units(&view)))
+}
+
 /// The tree of an image, if all of its layers are there.
 fn tree(image: &Image) -> Result<Option<Tree<'_>>, Error> {
     image.archives.as_deref().map(Tree::new).transpose()
