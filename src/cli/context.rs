@@ -1,6 +1,8 @@
 //! What every verb needs, and the only place that prints.
 
+use std::fs;
 use std::io::{self, IsTerminal, Stderr, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -294,23 +296,28 @@ impl Context {
         write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
     }
 
-    /// Writes a file that the user has asked for, whole or not at all.
+    /// Writes a file that the user has asked for, whole or not at all. What is there and no file, such as a pipe
+    /// or a link, stays what it is and is written to.
     pub(super) fn write(&self, path: &Path, text: &str) -> Result<()> {
         let write = || -> io::Result<()> {
-            let directory = match path.parent() {
-                Some(directory) if !directory.as_os_str().is_empty() => directory,
-                _ => Path::new("."),
-            };
+            if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+                return fs::write(path, text);
+            }
+            let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+            let directory = directory.unwrap_or(Path::new("."));
+            fs::metadata(directory)?;
             // As anybody would make it: umask(2) decides who may read it.
-            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-            let mut file =
-                tempfile::Builder::new().permissions(permissions).tempfile_in(directory)?;
+            let mut builder = tempfile::Builder::new();
+            let builder = builder.permissions(fs::Permissions::from_mode(0o666));
+            // Nobody has asked for the name that is in the error.
+            let file = builder.tempfile_in(directory).map_err(|error| error.kind());
+            let mut file = file?;
             file.write_all(text.as_bytes())?;
             file.persist(path)?;
             Ok(())
         };
+        let help = "name a file in a directory that exists and can be written to";
         write().map_err(|error| {
-            let help = "name a file in a directory that exists and can be written to";
             miette::miette!(help = help, "{error}")
                 .wrap_err(format!("cannot write {}", shown(path)))
         })

@@ -105,6 +105,29 @@ fn changes_that_are_not_committed_are_told_without_a_build() {
 }
 
 #[test]
+fn reports_and_graphs_of_nothing() {
+    let (_archive, project) = locked();
+    refused("report_role", &project, &["report", "ap"]);
+    refused("report_site", &project, &["report", "--site", "campus"]);
+    refused("report_digest", &project, &["report", "56ca1d545e05"]);
+    refused("report_no_file", &project, &["report", "none.qcow2"]);
+    refused("report_disk", &project, &["report", "app", "--format", "qcow2"]);
+    refused("report_out", &project, &["report", "app", "--out", "none/report.html"]);
+    refused("report_out_directory", &project, &["report", "app", "--out", "images"]);
+    refused("graph_role", &project, &["graph", "ap"]);
+    refused("graph_site", &project, &["graph", "--site", "campus", "--format", "svg"]);
+    refused("graph_out", &project, &["graph", "--out", "none/graph.dot"]);
+}
+
+#[test]
+fn reports_of_a_project_without_a_lock() {
+    let (_archive, project) = locked();
+    std::fs::remove_file(project.path().join("imgbuild.lock")).unwrap();
+    refused("report_lock", &project, &["report", "app"]);
+    project.succeed(&["graph"]);
+}
+
+#[test]
 fn packages_and_paths_that_an_image_has_not() {
     let (_archive, project) = locked();
     refused("why_package", &project, &["why", "app", "wep"]);

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod base;
 pub mod bench;
 pub mod browser;
+pub mod chromium;
 pub mod debian;
 pub mod disk;
 pub mod harm;

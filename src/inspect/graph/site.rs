@@ -9,6 +9,9 @@ use crate::definition::{Error, Project, Protocol};
 /// What edges call everybody outside of the site. No role has such a name.
 const WORLD: &str = "(world)";
 
+/// Letters of a line in a box.
+const LINE: usize = 32;
+
 /// The roles of the site `name` with their nodes, and the connections between them.
 ///
 /// # Errors
@@ -44,13 +47,27 @@ pub fn site(project: &Project, name: &str) -> Result<Graph, Error> {
         match graph.nodes.iter_mut().find(|node| from == to && node.id == to) {
             // An arrow from a box to itself would only say less clearly what a line in it does.
             Some(node) if node.members.len() > 1 => {
-                node.lines.push(format!("among themselves: {}", labels.join(", ")));
+                node.lines.push("among themselves:".to_owned());
+                node.lines.extend(filled(&labels));
             }
             Some(_) => {}
             None => graph.connect(from, to, EdgeKind::Connects, labels),
         }
     }
     Ok(graph)
+}
+
+/// `words` in lines that are not much longer than those of guests.
+fn filled(words: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (number, word) in words.iter().enumerate() {
+        let comma = if number + 1 < words.len() { "," } else { "" };
+        match lines.last_mut().filter(|line| line.chars().count() + word.chars().count() < LINE) {
+            Some(line) => *line += &format!(" {word}{comma}"),
+            None => lines.push(format!("{word}{comma}")),
+        }
+    }
+    lines
 }
 
 /// `http 80`, `media 16384–32768/udp`, `vrrp`.

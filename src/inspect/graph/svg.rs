@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::layout::{Arrow, Layout, Size, Way, layout};
 use super::{Edge, EdgeKind, Graph, Member, Node, NodeKind};
-use crate::inspect::markup::escaped;
+use crate::inspect::markup::{escaped, width};
 
 /// Around everything.
 const MARGIN: f64 = 12.0;
@@ -34,7 +34,7 @@ pub fn embedded(graph: &Graph) -> String {
 fn draw(graph: &Graph, style: &str) -> String {
     let sizes: Vec<Size> = graph.nodes.iter().map(size).collect();
     let arrows: Vec<Arrow> = graph.edges.iter().filter_map(|edge| arrow(graph, edge)).collect();
-    let Layout { size, boxes, ways } = layout(&sizes, &arrows);
+    let Layout { size, boxes, sizes, ways } = layout(&sizes, &arrows);
     let (width, height) = (size.width + 2.0 * MARGIN, size.height + 2.0 * MARGIN);
     let title = escaped(&graph.title);
     let mut svg = format!(
@@ -64,20 +64,8 @@ fn arrow(graph: &Graph, edge: &Edge) -> Option<Arrow> {
     let (from, to) = (find(&edge.from)?, find(&edge.to)?);
     let width = edge.labels.iter().map(|label| width(label, 11.0)).fold(0.0, f64::max);
     let height = LABEL_LINE * edge.labels.len() as f64;
-    (from != to).then_some(Arrow { from, to, label: Size { width: width + 8.0, height } })
-}
-
-/// About how wide `text` is in letters of `size` pixels. What is on a screen is not known here, so it is
-/// rather too much: letters of a sans-serif are 0.55 of their size on average, those of East Asia as wide as high.
-fn width(text: &str, size: f64) -> f64 {
-    let letter = |letter: char| match letter {
-        '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{9fff}' | '\u{ac00}'..='\u{ffef}' => 1.0,
-        'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ':' | '\'' | '|' | ' ' => 0.36,
-        'm' | 'w' | 'M' | 'W' => 0.9,
-        letter if letter.is_ascii_uppercase() => 0.7,
-        _ => 0.58,
-    };
-    text.chars().map(letter).sum::<f64>() * size
+    let width = if edge.labels.is_empty() { 0.0 } else { width + 8.0 };
+    (from != to).then_some(Arrow { from, to, label: Size { width, height } })
 }
 
 fn size(node: &Node) -> Size {

@@ -5,8 +5,8 @@ use super::{
 };
 use crate::artifact::manifest;
 use crate::definition::{
-    Admitted, Image, Parameter, ParameterName, Pin, Plan, Project, Protocol, Secret, Setting,
-    State, Upstream,
+    Admitted, Image, Network, Parameter, ParameterName, Pin, Plan, Project, Protocol, Secret,
+    Setting, State, Upstream,
 };
 use crate::digest::Digest;
 use crate::lock::Lock;
@@ -88,12 +88,21 @@ impl<'a> Definitions<'a> {
             clients: match &endpoint.admitted {
                 Admitted::World => None,
                 Admitted::Only(networks) => {
-                    Some(networks.iter().map(ToString::to_string).collect())
+                    Some(networks.iter().map(|it| self.client(it)).collect())
                 }
             },
             doc: endpoint.doc.clone(),
         });
         endpoints.collect()
+    }
+
+    /// A network, or the node that it is.
+    fn client(&self, network: &Network) -> String {
+        let mut nodes = self.plan.site.iter().flat_map(|site| &site.nodes);
+        match nodes.find(|node| Network::host(node.address.address()) == *network) {
+            Some(node) => format!("{} ({})", node.name, node.address.address()),
+            None => network.to_string(),
+        }
     }
 
     pub fn repositories(&self, packages: &[super::PackageRow]) -> Vec<RepositoryRow> {

@@ -109,7 +109,7 @@ pub struct RoleReport {
     /// The digest of the image in that format; none if it was not built as it is defined now.
     pub digest: Option<Digest>,
     /// What is not known, and how to get to know it.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// The artifacts that were built, in any format.
     pub artifacts: Vec<Artifact>,
     /// The layers, lowest first; last those of the image that disks boot with.
@@ -138,6 +138,15 @@ pub struct RoleReport {
     pub provenance: Provenance,
     /// What differs from the build before. None if there was none.
     pub difference: Option<Comparison>,
+}
+
+/// Something that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// What, and why.
+    pub text: String,
+    /// The command that changes that, if one does.
+    pub command: Option<String>,
 }
 
 /// A file that was built.

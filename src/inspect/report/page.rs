@@ -80,7 +80,7 @@ fn renderer() -> Handlebars<'static> {
     ] {
         renderer.register_template_string(name, text).expect("the template can be read");
     }
-    let helpers: [(&str, fn(&[&Value]) -> Value); 9] = [
+    let helpers: [(&str, fn(&[&Value]) -> Value); 10] = [
         ("bytes", |values| values[0].as_u64().map(bytes).unwrap_or_default().into()),
         ("percent", |values| format!("{:.1} %", 100.0 * number(values[0])).into()),
         ("part", |values| format!("{:.1} %", 100.0 * number(values[0]) / number(values[1])).into()),
@@ -89,6 +89,7 @@ fn renderer() -> Handlebars<'static> {
         ("first", first),
         ("rest", |values| length(values[0]).saturating_sub(SHOWN).into()),
         ("lines", lines),
+        ("prose", |values| prose(values[0].as_str().unwrap_or_default())),
         ("counted", |values| counted(length(values[0]), values[1]).into()),
     ];
     for (name, function) in helpers {
@@ -135,7 +136,7 @@ fn value(value: &Value) -> String {
         Value::Array(items) => items.iter().map(self::value).collect::<Vec<_>>().join("\n"),
         Value::Object(fields) => {
             let fields =
-                fields.iter().map(|(name, value)| format!("{name} {}", self::value(value)));
+                fields.iter().map(|(name, value)| format!("{name}: {}", self::value(value)));
             fields.collect::<Vec<_>>().join(", ")
         }
         other => other.render(),
@@ -168,6 +169,12 @@ fn lines(values: &[&Value]) -> Value {
         serde_json::json!({ "class": class, "text": line })
     };
     text.lines().take(SHOWN).map(line).collect()
+}
+
+/// A message in pieces: what stands between backticks is code.
+fn prose(text: &str) -> Value {
+    let piece = |(number, text): (usize, &str)| serde_json::json!({ "code": number % 2 == 1, "text": text });
+    text.split('`').enumerate().map(piece).collect()
 }
 
 /// `1 package`, `2 packages`.

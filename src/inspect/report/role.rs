@@ -2,7 +2,9 @@
 
 use super::defined::{self, Definitions};
 use super::usage::Usage;
-use super::{Artifact, Belongs, LayerRow, PackageRow, Provenance, RoleReport, UnitRow, UserRow};
+use super::{
+    Artifact, Belongs, LayerRow, Note, PackageRow, Provenance, RoleReport, UnitRow, UserRow,
+};
 use crate::artifact::manifest::{Check, Manifest};
 use crate::artifact::name::Format;
 use crate::definition::{Plan, Project};
@@ -115,7 +117,7 @@ pub fn describe(known: &Known<'_>) -> Result<RoleReport, Error> {
 }
 
 /// What cannot be said, and how to change that.
-fn notes(known: &Known<'_>) -> Vec<String> {
+fn notes(known: &Known<'_>) -> Vec<Note> {
     let Known { image, command, .. } = known;
     let name = match image.facts.format {
         Format::LxcTemplate => "template",
@@ -123,22 +125,27 @@ fn notes(known: &Known<'_>) -> Vec<String> {
     };
     let mut notes = Vec::new();
     if image.facts.digest.is_none() {
-        notes.push(format!(
-            "No {name} of this role was built here as it is defined now, so its sizes, units and paths are not \
-             known, and its checks have not run. `{command}` builds it."
-        ));
+        let text = match image.archives {
+            None => format!(
+                "No {name} of this role was built here as it is defined now, so sizes and units are not \
+                 known, and its checks have not run."
+            ),
+            Some(_) => format!(
+                "No {name} of this role was made here as it is defined now, although the store has all of its \
+                 layers."
+            ),
+        };
+        notes.push(Note { text, command: Some((*command).to_owned()) });
     } else if image.archives.is_none() {
-        notes.push(format!(
-            "The layers of this {name} are not in the store of this machine, so only what its manifest says is \
-             known of it. `{command}` makes them again."
-        ));
+        let text = format!(
+            "The layers of this {name} are not in the store of this machine: only what its manifest says is known."
+        );
+        notes.push(Note { text, command: known.definitions.map(|_| (*command).to_owned()) });
     }
     if known.definitions.is_none() {
-        notes.push(
-            "Only what was built was looked at, without its project: endpoints, repositories and where values \
-             come from are not known."
-                .to_owned(),
-        );
+        let text = "Only what was built was looked at, without its project: endpoints, repositories and where \
+                    values come from are not known.";
+        notes.push(Note { text: text.to_owned(), command: None });
     }
     notes
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::usage::{Part, Usage};
 use crate::inspect::bytes;
-use crate::inspect::markup::escaped;
+use crate::inspect::markup::{escaped, width};
 
 /// The height of the line with the name of a layer.
 const HEADING: f64 = 20.0;
@@ -71,7 +71,7 @@ fn draw_layer(svg: &mut String, layer: &Part, all: u64, area: Area, number: usiz
     let has_heading = area.height > 2.0 * HEADING && area.width > 60.0;
     if has_heading {
         let title = format!("{}  {}", layer.name, bytes(layer.bytes));
-        let title = shortened(&title, area.width - 12.0, 12.0);
+        let title = shortened(&title, area.width - 12.0, 12.5);
         let (x, y) = (area.x + 6.0, area.y + 14.5);
         let _ = writeln!(
             svg,
@@ -108,13 +108,19 @@ fn rectangle(svg: &mut String, class: &str, area: &Area, title: &str) {
     );
 }
 
-/// `text` as far as it fits, in letters of `size` pixels of which 0.6 is rather more than one is wide.
-fn shortened(text: &str, width: f64, size: f64) -> String {
-    let fits = (width / (0.6 * size)) as usize;
-    if text.chars().count() <= fits {
+/// `text` as far as it fits into so much room, in letters of `size` pixels.
+fn shortened(text: &str, room: f64, size: f64) -> String {
+    if width(text, size) <= room {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(fits.saturating_sub(1)).collect();
+    let mut short = String::new();
+    for letter in text.chars() {
+        short.push(letter);
+        if width(&short, size) + size > room {
+            short.pop();
+            break;
+        }
+    }
     short.push('…');
     short
 }

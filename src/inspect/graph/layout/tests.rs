@@ -50,15 +50,15 @@ proptest! {
     fn boxes_never_lie_on_each_other((boxes, arrows) in graphs()) {
         let layout = super::layout(&boxes, &arrows);
         prop_assert_eq!(&super::layout(&boxes, &arrows), &layout);
-        for (corner, size) in layout.boxes.iter().zip(&boxes) {
+        for (corner, size) in layout.boxes.iter().zip(&layout.sizes) {
             prop_assert!(corner.x > -1e-6 && corner.y > -1e-6);
             prop_assert!(corner.x + size.width < layout.size.width + 1e-6);
             prop_assert!(corner.y + size.height < layout.size.height + 1e-6);
         }
         for (one, left) in layout.boxes.iter().enumerate() {
             for (other, right) in layout.boxes.iter().enumerate().skip(one + 1) {
-                let apart = left.x + boxes[one].width <= right.x + 1e-6
-                    || right.x + boxes[other].width <= left.x + 1e-6
+                let apart = left.x + layout.sizes[one].width <= right.x + 1e-6
+                    || right.x + layout.sizes[other].width <= left.x + 1e-6
                     || left.y + boxes[one].height <= right.y + 1e-6
                     || right.y + boxes[other].height <= left.y + 1e-6;
                 prop_assert!(apart, "{} and {}: {:?}", one, other, layout);
@@ -70,7 +70,7 @@ proptest! {
     fn texts_lie_neither_on_boxes_nor_on_each_other((boxes, arrows) in graphs()) {
         let layout = super::layout(&boxes, &arrows);
         let mut areas: Vec<(Point, Size)> =
-            layout.boxes.iter().copied().zip(boxes.iter().copied()).collect();
+            layout.boxes.iter().copied().zip(layout.sizes.iter().copied()).collect();
         for (way, arrow) in layout.ways.iter().zip(&arrows) {
             let Size { width, height } = arrow.label;
             let corner = Point { x: way.label.x - width / 2.0, y: way.label.y - height / 2.0 };
