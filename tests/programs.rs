@@ -98,6 +98,8 @@ fn verbs_write_what_their_schemas_say() {
         &["explain", "haproxy", "--site", "campus"],
         &["diff", "haproxy", "galera", "--site", "campus"],
         &["why", "haproxy", "/etc/haproxy/imgbuild.cfg"],
+        &["report", "--site", "campus"],
+        &["graph", "haproxy", "--site", "campus"],
         &["gc"],
         &["completions", "fish"],
         &["man", "lab", "up"],

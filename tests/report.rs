@@ -12,6 +12,7 @@ use support::archive::Archive;
 use support::base::base;
 use support::chromium::{Look, look};
 use support::package::Package;
+use support::programs::read;
 use support::project::Project;
 
 /// A telephone, and a desktop.
@@ -130,7 +131,7 @@ fn a_page_is_readable_in_a_browser_at_any_width_without_scripts_and_network() {
     let Some((_archive, project)) = project() else { return };
     let report = |arguments: &[&str]| project.succeed(&[&["report"], arguments].concat());
     let of_role = |looks: &[Look], console: &[String], more: &[&str]| {
-        let sections = SECTIONS.iter().chain(more).map(|section| format!("app-{section}"));
+        let sections = SECTIONS.iter().chain(more).map(|section| format!("role-app-{section}"));
         assert_is_readable(looks, console, &sections.collect::<Vec<_>>());
     };
 
@@ -155,7 +156,7 @@ fn a_page_is_readable_in_a_browser_at_any_width_without_scripts_and_network() {
     project.succeed(&["report", "app", "--site", "dakar", "--out", "page.html"]);
     assert_eq!(fs::read_to_string(&out).unwrap().trim_end(), page.trim_end());
 
-    let json: Value = serde_json::from_str(&report(&["app", "--site", "dakar", "--json"])).unwrap();
+    let json = read(&report(&["app", "--site", "dakar", "--json"]));
     let role = &json["roles"][0];
     assert_eq!(role["checked"], true);
     assert_eq!(role["parameters"][0]["origin"], "default");
@@ -168,6 +169,8 @@ fn a_page_is_readable_in_a_browser_at_any_width_without_scripts_and_network() {
     let site = report(&["--site", "dakar"]);
     let image = report(&[artifact.trim_end()]);
     assert!(image.contains("Not known: a manifest does not say."), "{image}");
+    let refused = project.run(&["report", artifact.trim_end(), "--site", "dakar"]);
+    assert!(refused.code == 1 && refused.stderr.contains("leave out --site"), "{refused:?}");
 
     let Some((looks, console)) = look(&page, &WIDTHS, project.scratch()) else { return };
     of_role(&looks, &console, &["room"]);
@@ -177,7 +180,7 @@ fn a_page_is_readable_in_a_browser_at_any_width_without_scripts_and_network() {
         assert!(seen || text == "جامعة", "{text} is not seen:\n{}", looks[0].text);
     }
     let (looks, console) = look(&site, &WIDTHS, project.scratch()).unwrap();
-    let sections = ["nodes", "connections", "app"].map(str::to_owned);
+    let sections = ["nodes", "connections", "role-app"].map(str::to_owned);
     assert_is_readable(&looks, &console, &sections);
     assert!(looks[0].text.contains("جامعة داكار"), "{}", looks[0].text);
     let (looks, console) = look(&image, &WIDTHS, project.scratch()).unwrap();
@@ -215,7 +218,7 @@ fn graph(arguments: &[&str]) -> String {
 
 #[test]
 fn the_graph_of_a_site_says_who_connects_to_whom() {
-    let json: Value = serde_json::from_str(&graph(&["--site", "campus", "--json"])).unwrap();
+    let json = read(&graph(&["--site", "campus", "--json"]));
     let edges = json["edges"].as_array().unwrap().iter().map(|edge| {
         let word = |key: &str| edge[key].as_str().unwrap().to_owned();
         let labels: Vec<&str> =

@@ -41,6 +41,10 @@ enum Language {
     Svg,
 }
 
+impl super::output::Output for graph::Graph {
+    const VERBS: &'static [&'static str] = &["graph"];
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let graph = graph_of(context, arguments)?;
     let text = || match arguments.format {
@@ -51,7 +55,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         context.write(path, &text())?;
     }
     match (&arguments.out, context.json()) {
-        (_, true) => context.object(&graph)?,
+        (_, true) => context.output(&graph)?,
         (Some(path), false) => context.data(shown(path))?,
         (None, false) => context.data(text().trim_end())?,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use miette::{IntoDiagnostic, Result, WrapErr};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::build::FormatName;
 use super::context::{Context, shown};
@@ -13,7 +13,7 @@ use crate::artifact::name::Format;
 use crate::build::LockedRole;
 use crate::definition::{GuestKind, ImageName, Project};
 use crate::digest::Digest;
-use crate::inspect::report::{Known, NameRow, NodeRow, Report, RoleReport, SCHEMA, SiteReport};
+use crate::inspect::report::{Known, NameRow, NodeRow, Report, RoleReport, SiteReport};
 use crate::inspect::{Image, Inspector, graph, is_digest, report};
 use crate::lock::Lock;
 
@@ -39,6 +39,10 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
 }
 
+impl super::output::Output for Report {
+    const VERBS: &'static [&'static str] = &["report"];
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     context.narrow();
     let store = context.store()?;
@@ -47,21 +51,24 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         None => of_site(context, &inspector, arguments)?,
         Some(subject) => {
             let role = match built(&inspector, subject)? {
-                Some(image) => of_built(&inspector, &image)?,
+                Some(image) => {
+                    refuse_choice(subject, arguments)?;
+                    of_built(&inspector, &image)?
+                }
                 None => {
                     let reporter = Reporter::new(context, &inspector, arguments)?;
                     reporter.project.role(subject)?;
                     reporter.role(subject)?
                 }
             };
-            Report { schema: SCHEMA, site: None, roles: vec![role] }
+            Report { site: None, roles: vec![role] }
         }
     };
     if let Some(path) = &arguments.out {
         context.write(path, &report::page(&report))?;
     }
     match (&arguments.out, context.json()) {
-        (_, true) => context.object(&report)?,
+        (_, true) => context.output(&report)?,
         (Some(path), false) => context.data(shown(path))?,
         (None, false) => context.data(report::page(&report).trim_end())?,
     }
@@ -78,6 +85,17 @@ fn built(inspector: &Inspector<'_>, subject: &str) -> Result<Option<Image>> {
         true => Some(inspector.digest(subject)?),
         false => None,
     })
+}
+
+/// Refuses options that say what an image is to be which is there already.
+fn refuse_choice(subject: &str, arguments: &Arguments) -> Result<()> {
+    if arguments.site.is_none() && arguments.format.is_none() {
+        return Ok(());
+    }
+    Err(miette!(
+        help = "leave out --site and --format",
+        "{subject} was built, for the site and in the format that it has"
+    ))
 }
 
 /// What is known of an image alone.
@@ -141,8 +159,11 @@ impl<'a> Reporter<'a> {
         })
     }
 
-    /// The format in which the site deploys a role.
-    fn deployed(&self, role: &ImageName) -> Result<Format> {
+    /// The format that was asked for, or else that in which the site deploys a role.
+    fn format_of(&self, role: &ImageName) -> Result<Format> {
+        if let Some(format) = self.format {
+            return Ok(format);
+        }
         let Some(site) = self.site else { return Ok(Format::LxcTemplate) };
         let site = self.project.settled_site(site)?;
         Ok(match site.guests.get(role).map(|(shape, _)| shape.kind) {
@@ -154,10 +175,7 @@ impl<'a> Reporter<'a> {
     fn role(&self, name: &str) -> Result<RoleReport> {
         let Self { context, project, lock, inspector, site, .. } = self;
         let locked = context.locked_role(project, lock, name, *site)?;
-        let format = match self.format {
-            Some(format) => format,
-            None => self.deployed(&locked.plan.plan.role)?,
-        };
+        let format = self.format_of(&locked.plan.plan.role)?;
         if format == Format::Qcow2 && locked.disk.is_none() {
             return Err(crate::build::Error::NoMachine { role: name.to_owned() }.into());
         }
@@ -166,10 +184,10 @@ impl<'a> Reporter<'a> {
             Some(manifest) => inspector.built(name.to_owned(), manifest.clone())?,
             None => inspector.role(name.to_owned(), &locked, format)?,
         };
-        let history = inspector.history(name, *site, format).into_iter();
+        let history = inspector.history(name, *site, format);
         let is_other = |it: &Manifest| current.as_ref().is_none_or(|now| it.digest != now.digest);
-        let previous = history.filter(is_other).map(|it| inspector.built(it.digest.short(), it));
-        let previous = previous.take(1).next().transpose()?;
+        let previous = history.into_iter().find(is_other);
+        let previous = previous.map(|it| inspector.built(it.digest.short(), it)).transpose()?;
         let manifests = self.manifests(&locked, format);
         Ok(report::describe(&Known {
             image: &image,
@@ -225,7 +243,7 @@ fn of_site(context: &Context, inspector: &Inspector<'_>, arguments: &Arguments) 
             role: node.image.to_string(),
             address: node.address.to_string(),
             host: node.host.as_ref().map(|(host, _)| host.to_string()),
-            format: reporter.deployed(&node.image)?,
+            format: reporter.format_of(&node.image)?,
             digest: role.and_then(|role| role.digest),
         })
     };
@@ -250,5 +268,5 @@ fn of_site(context: &Context, inspector: &Inspector<'_>, arguments: &Arguments) 
         packages: packages.len(),
         left_out,
     };
-    Ok(Report { schema: SCHEMA, site: Some(site), roles })
+    Ok(Report { site: Some(site), roles })
 }

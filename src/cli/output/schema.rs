@@ -11,6 +11,8 @@ use crate::cli::progress::Line;
 use crate::cli::{boot, build, check, completions, explain, gc, lock, man, preflight, why};
 use crate::definition::schema::{File, schema as schema_of_file};
 use crate::inspect::Comparison;
+use crate::inspect::graph::Graph;
+use crate::inspect::report::Report;
 
 /// What a schema is made of.
 type Make = fn() -> Value;
@@ -35,6 +37,8 @@ const OUTPUTS: &[OfVerbs] = &[
     output::<explain::Output>(),
     output::<Comparison>(),
     output::<why::Output>(),
+    output::<Report>(),
+    output::<Graph>(),
     output::<preflight::Output>(),
     output::<super::SitePlan>(),
     output::<super::RunReport>(),

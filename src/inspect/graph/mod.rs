@@ -8,17 +8,15 @@ mod role;
 mod site;
 pub mod svg;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use definitions::definitions;
 pub use role::role;
 pub use site::site;
 
-/// The version of the JSON that a [`Graph`] becomes. Raised when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
-
 /// What is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
     /// The definitions of a project, and what they extend.
@@ -30,10 +28,8 @@ pub enum Subject {
 }
 
 /// Boxes, and arrows between them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Graph {
-    /// [`SCHEMA`].
-    pub schema: u32,
     /// What is drawn.
     pub subject: Subject,
     /// What it shows, in one line.
@@ -45,7 +41,7 @@ pub struct Graph {
 }
 
 /// What a box stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     /// A definition that is only a layer of others.
@@ -65,7 +61,7 @@ pub enum NodeKind {
 }
 
 /// A box.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Node {
     /// What edges call it. Unique in the graph.
     pub id: String,
@@ -80,7 +76,7 @@ pub struct Node {
 }
 
 /// A guest of a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Member {
     /// Its host name.
     pub name: String,
@@ -91,7 +87,7 @@ pub struct Member {
 }
 
 /// What an arrow means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeKind {
     /// `to` is built upon `from`.
@@ -103,7 +99,7 @@ pub enum EdgeKind {
 }
 
 /// An arrow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Edge {
     /// Where it begins: the id of a node.
     pub from: String,
@@ -117,7 +113,7 @@ pub struct Edge {
 
 impl Graph {
     fn new(subject: Subject, title: String) -> Self {
-        Self { schema: SCHEMA, subject, title, nodes: Vec::new(), edges: Vec::new() }
+        Self { subject, title, nodes: Vec::new(), edges: Vec::new() }
     }
 
     fn connect(&mut self, from: &str, to: &str, kind: EdgeKind, labels: Vec<String>) {

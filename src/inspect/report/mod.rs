@@ -7,6 +7,7 @@ mod role;
 mod treemap;
 mod usage;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use page::page;
@@ -19,14 +20,9 @@ use crate::artifact::manifest::{Builder, Check, LayerKind};
 use crate::artifact::name::Format;
 use crate::digest::Digest;
 
-/// The version of the JSON that a [`Report`] becomes. Raised when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
-
 /// All of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
-    pub schema: u32,
     /// The site, if it is about one.
     pub site: Option<SiteReport>,
     /// The roles: the one that was asked for, or all that the site has nodes of.
@@ -34,7 +30,7 @@ pub struct Report {
 }
 
 /// A site.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SiteReport {
     /// Its name.
     pub name: String,
@@ -57,7 +53,7 @@ pub struct SiteReport {
 }
 
 /// A role that nothing can be said of.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeftOut {
     /// The role.
     pub role: String,
@@ -68,7 +64,7 @@ pub struct LeftOut {
 }
 
 /// A node of a site.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeRow {
     /// Its host name.
     pub name: String,
@@ -85,7 +81,7 @@ pub struct NodeRow {
 }
 
 /// A public name.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NameRow {
     /// The name.
     pub name: String,
@@ -94,7 +90,7 @@ pub struct NameRow {
 }
 
 /// A role, or one image of it that was built.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoleReport {
     /// The role.
     pub role: String,
@@ -141,7 +137,7 @@ pub struct RoleReport {
 }
 
 /// Something that is not known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Note {
     /// What, and why.
     pub text: String,
@@ -150,7 +146,7 @@ pub struct Note {
 }
 
 /// A file that was built.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Artifact {
     /// Its name.
     pub name: String,
@@ -167,7 +163,7 @@ pub struct Artifact {
 }
 
 /// Which artifacts have a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Belongs {
     /// Templates and disks.
@@ -179,7 +175,7 @@ pub enum Belongs {
 }
 
 /// A layer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LayerRow {
     /// What people call it: `haproxy files`.
     pub name: String,
@@ -200,7 +196,7 @@ pub struct LayerRow {
 }
 
 /// A package.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PackageRow {
     /// Its name.
     pub name: String,
@@ -217,7 +213,7 @@ pub struct PackageRow {
 }
 
 /// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// The default of its declaration.
@@ -229,7 +225,7 @@ pub enum Origin {
 }
 
 /// A parameter.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ParameterRow {
     /// Its name.
     pub name: String,
@@ -244,7 +240,7 @@ pub struct ParameterRow {
 }
 
 /// A volume.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct VolumeRow {
     /// Its name.
     pub name: String,
@@ -263,7 +259,7 @@ pub struct VolumeRow {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EndpointRow {
     /// Its name.
     pub name: String,
@@ -280,7 +276,7 @@ pub struct EndpointRow {
 }
 
 /// A secret, without its value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SecretRow {
     /// Its name.
     pub name: String,
@@ -293,7 +289,7 @@ pub struct SecretRow {
 }
 
 /// A unit.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct UnitRow {
     /// Its name.
     pub name: String,
@@ -302,7 +298,7 @@ pub struct UnitRow {
 }
 
 /// A user.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct UserRow {
     /// The name.
     pub name: String,
@@ -317,7 +313,7 @@ pub struct UserRow {
 }
 
 /// Where everything comes from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Provenance {
     /// The program that built it; none if it was not built.
     pub builder: Option<Builder>,
@@ -332,7 +328,7 @@ pub struct Provenance {
 }
 
 /// A lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LockSummary {
     /// The SHA-256 of the file.
     pub sha256: Digest,
@@ -341,7 +337,7 @@ pub struct LockSummary {
 }
 
 /// A repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RepositoryRow {
     /// Its name.
     pub name: String,
@@ -362,7 +358,7 @@ pub struct RepositoryRow {
 }
 
 /// Something that is in no package of a repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SourceRow {
     /// Its name.
     pub name: String,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::artifact::manifest::LayerKind;
@@ -15,7 +16,7 @@ use crate::layer::entry::Kind;
 const SCRIPTS: &str = "made by scripts";
 
 /// Bytes of files, by layer, largest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Usage {
     /// All of them.
     pub bytes: u64,
@@ -24,7 +25,7 @@ pub struct Usage {
 }
 
 /// A part of something, and its own parts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Part {
     /// A layer, a package or a directory.
     pub name: String,

@@ -4,7 +4,7 @@ use crate::artifact::name::Format;
 use crate::digest::Digest;
 use crate::inspect::report::{
     Belongs, EndpointRow, LayerRow, Note, Origin, PackageRow, ParameterRow, Part, Provenance,
-    SCHEMA, SecretRow, SourceRow, UnitRow, Usage, UserRow, VolumeRow,
+    SecretRow, SourceRow, UnitRow, Usage, UserRow, VolumeRow,
 };
 
 /// Text that means something to a browser, in three scripts.
@@ -97,7 +97,7 @@ fn role(text: &str) -> RoleReport {
 
 #[test]
 fn no_text_of_a_definition_becomes_markup() {
-    let report = |text| Report { schema: SCHEMA, site: None, roles: vec![role(text)] };
+    let report = |text| Report { site: None, roles: vec![role(text)] };
     let page = super::page(&report(NASTY));
     assert!(!page.contains("<script"), "{page}");
     assert!(page.contains("قاعدة") && page.contains("&lt;script&gt;"), "{page}");
@@ -111,13 +111,13 @@ fn no_text_of_a_definition_becomes_markup() {
 
 #[test]
 fn the_same_report_is_the_same_page() {
-    let report = Report { schema: SCHEMA, site: None, roles: vec![role("ñoor")] };
+    let report = Report { site: None, roles: vec![role("ñoor")] };
     assert_eq!(super::page(&report), super::page(&report));
 }
 
 #[test]
 fn what_was_given_by_hand_and_what_nobody_verified_is_said_loudly() {
-    let report = Report { schema: SCHEMA, site: None, roles: vec![role("source")] };
+    let report = Report { site: None, roles: vec![role("source")] };
     let page = super::page(&report);
     assert!(page.contains("cannot be built again"), "{page}");
     assert!(page.contains("nobody has verified it"), "{page}");
