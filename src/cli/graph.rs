@@ -15,7 +15,7 @@ use crate::inspect::{Inspector, graph};
 Examples:
   imgbuild graph --format svg --out definitions.svg   how the definitions of the project build upon each other
   imgbuild graph --site campus --format svg > a.svg   who connects to whom at a site
-  imgbuild graph haproxy | dot -Tpdf > haproxy.pdf    the layers of a role, drawn by Graphviz")]
+  imgbuild graph haproxy --out haproxy.dot            the layers of a role, for Graphviz: dot(1) draws them")]
 pub(super) struct Arguments {
     /// The role whose layers are drawn [default: the definitions of the project, or with --site the roles of
     /// the site]
