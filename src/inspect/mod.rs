@@ -1,4 +1,5 @@
-//! What is in an image: how two images differ, and why something is in one.
+//! What is in an image: how two images differ, why something is in one, what one is made of, and how images and
+//! the roles of a site hang together.
 //!
 //! An [`Image`] is looked at through its manifest and its layers in the store, and, where it was not built
 //! yet, through what the definitions and the lock say of it. Nothing is built, fetched or run.

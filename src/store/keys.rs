@@ -1,5 +1,6 @@
 //! Records: what was made from which inputs. And locks, so that it is made once.
 
+use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ impl Store {
             Some((written, key, record))
         };
         let mut records: Vec<_> = self.keys(kind).into_iter().filter_map(read).collect();
-        records.sort_by(|one, other| (other.0, other.1).cmp(&(one.0, one.1)));
+        records.sort_by_key(|(written, key, _)| Reverse((*written, *key)));
         records.into_iter().map(|(_, key, record)| (key, record)).collect()
     }
 

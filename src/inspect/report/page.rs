@@ -80,7 +80,7 @@ fn renderer() -> Handlebars<'static> {
     ] {
         renderer.register_template_string(name, text).expect("the template can be read");
     }
-    let helpers: [(&str, fn(&[&Value]) -> Value); 10] = [
+    let helpers: [(&str, Function); 10] = [
         ("bytes", |values| values[0].as_u64().map(bytes).unwrap_or_default().into()),
         ("percent", |values| format!("{:.1} %", 100.0 * number(values[0])).into()),
         ("part", |values| format!("{:.1} %", 100.0 * number(values[0]) / number(values[1])).into()),
@@ -93,15 +93,18 @@ fn renderer() -> Handlebars<'static> {
         ("counted", |values| counted(length(values[0]), values[1]).into()),
     ];
     for (name, function) in helpers {
-        renderer.register_helper(name, Box::new(Function(function)));
+        renderer.register_helper(name, Box::new(Helping(function)));
     }
     renderer
 }
 
-/// A helper that is a function of its arguments. It has as many as the templates give it.
-struct Function(fn(&[&Value]) -> Value);
+/// What a helper makes of its arguments. It has as many as the templates give it.
+type Function = fn(&[&Value]) -> Value;
 
-impl HelperDef for Function {
+/// A helper that is a function of its arguments.
+struct Helping(Function);
+
+impl HelperDef for Helping {
     fn call_inner<'reg: 'rc, 'rc>(
         &self,
         helper: &Helper<'rc>,
