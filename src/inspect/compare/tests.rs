@@ -66,6 +66,7 @@ fn image(system: &Layers, files: &Layers) -> Image {
         boot: Vec::new(),
         archives: Some(archives),
         defined: None,
+        manifest: None,
     }
 }
 
