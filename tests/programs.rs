@@ -7,6 +7,7 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use support::archive::Archive;
@@ -125,10 +126,12 @@ fn lines(project: &Project, arguments: &[&str]) -> (Vec<Value>, Vec<String>) {
 fn lines_tell_programs_what_happens_and_what_is_wrong() {
     let Some(base) = base() else { return };
     let archive = Archive::with_base(base, &[]);
+    // The store is shared, and what it has already prints nothing.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let project = Project::on_base(
         base,
         &archive,
-        "[[run]]\ncommand = [\"echo\", \"hello from a command\"]\n",
+        &format!("[[run]]\ncommand = [\"echo\", \"hello from a command\", \"{now}\"]\n"),
     );
     assert_eq!(read(&project.succeed(&["lock", "--json"]))["new"], true);
     let (told, events) = lines(&project, &["build", "app", "--verbose", "--json"]);
