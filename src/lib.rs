@@ -17,6 +17,7 @@ pub mod fetch;
 pub mod inspect;
 pub mod lab;
 pub mod layer;
+pub mod lint;
 pub mod lock;
 pub mod progress;
 pub mod proxmox;

@@ -7,11 +7,12 @@
 //! manifest for the same inputs: there is no time, host name, user or path of the building machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::lint;
 use super::name::Format;
 use crate::digest::Digest;
 
@@ -54,6 +55,9 @@ pub struct Manifest {
     pub builder: Builder,
     /// The checks that the finished tree has passed, in order.
     pub checks: Vec<Check>,
+    /// What lints object to in it and its definitions tolerate, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerated: Vec<Tolerated>,
     /// What only disks have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
@@ -261,6 +265,31 @@ pub struct Check {
     pub command: Vec<String>,
 }
 
+/// Something that a lint objects to and that is in the image all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerated {
+    /// The lint.
+    pub lint: String,
+    /// The path in the image.
+    pub path: PathBuf,
+    /// Why it is tolerated.
+    pub reason: String,
+    /// The definition or overlay that says so: `images/web/image.toml`.
+    pub definition: String,
+}
+
+impl From<&lint::Tolerated> for Tolerated {
+    fn from(tolerated: &lint::Tolerated) -> Self {
+        Self {
+            lint: tolerated.lint.clone(),
+            path: Path::new("/").join(&tolerated.path),
+            reason: tolerated.reason.clone(),
+            definition: tolerated.definition.clone(),
+        }
+    }
+}
+
 /// A text that is not a manifest.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
@@ -353,6 +382,7 @@ mod tests {
                 image: "haproxy".to_owned(),
                 command: vec!["/usr/sbin/haproxy".to_owned(), "-c".to_owned()],
             }],
+            tolerated: Vec::new(),
             disk: None,
         }
     }

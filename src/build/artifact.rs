@@ -2,7 +2,7 @@
 //! format with its manifest.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread::ScopedJoinHandle;
 
 use super::history::last_build;
@@ -10,20 +10,11 @@ use super::layers::BuiltTree;
 use super::machine::disk_order;
 use super::publish::{Artifact, Target, create_directory};
 use super::{
-    Builder, Error, Layer, LayerKind, LockedDisk, LockedPlan, LockedRole, manifest, sources, stack,
+    Builder, Error, Layer, LayerKind, LockedDisk, LockedPlan, LockedRole, manifest, sources,
 };
-use crate::artifact::lint;
 use crate::artifact::manifest::File;
 use crate::artifact::name::{Format, artifact_name, disk_digest};
 use crate::digest::Digest;
-use crate::layer::index::Merged;
-use crate::store::KeyKind;
-
-/// Findings of the lints of a layer.
-const LINT: KeyKind = KeyKind::new("lint");
-
-/// Images without findings.
-const CLEAN: KeyKind = KeyKind::new("clean");
 
 impl Builder<'_> {
     /// Builds `role` in each of `formats` and publishes the artifacts in `directory`, in that order. What a
@@ -92,22 +83,33 @@ impl Builder<'_> {
     ) -> Result<Artifact, Error> {
         let image = manifest::image(plan, layers);
         let name = artifact_name(plan.role(), plan.plan.version.as_str(), &image)?;
-        let describe = |file: File, _| manifest::manifest(plan, layers, file);
+        let tolerated = OnceLock::new();
+        let lint = || match tolerated.get() {
+            Some(_) => Ok(()),
+            None => self
+                .lint(layers, plan.state(), &plan.plan.lints)
+                .map(|found| drop(tolerated.set(found))),
+        };
+        let known = || tolerated.get().map_or(&[][..], Vec::as_slice);
+        let describe = |file: File, _| manifest::manifest(plan, layers, known(), file);
         let target =
             Target::new(plan.role(), (image, &name), Format::LxcTemplate, directory, &describe);
-        if let Some(artifact) = self.published(&target) {
-            self.run_checks(&plan.checks, &plan.rendered, layers, tree)?;
-            return Ok(artifact);
+        if self.is_linted(layers, plan.state()) {
+            lint()?;
+            if let Some(artifact) = self.published(&target) {
+                self.run_checks(&plan.checks, &plan.rendered, layers, tree)?;
+                return Ok(artifact.tolerating(known()));
+            }
         }
         create_directory(directory)?;
         // The daemons judge the configuration while the template is put together.
         let template = std::thread::scope(|scope| {
             let template = scope.spawn(|| self.assemble_template(layers, directory));
-            self.lint(layers, plan.state(), image)?;
+            lint()?;
             self.run_checks(&plan.checks, &plan.rendered, layers, tree)?;
             join(template)
         })?;
-        self.publish(&target, template)
+        Ok(self.publish(&target, template)?.tolerating(known()))
     }
 
     /// The disk of a role, from the layers of the role, of the machine definition and of the boot image. It is
@@ -125,18 +127,31 @@ impl Builder<'_> {
         let image = manifest::image(plan, layers);
         let digest = disk_digest(&image, &digests(machine), &digests(boot));
         let name = artifact_name(plan.role(), plan.plan.version.as_str(), &digest)?;
-        let describe =
-            |file: File, description| manifest::disk(role, disk, &order, digest, file, description);
+        let tolerated = OnceLock::new();
+        let state = &disk.machine.image.state;
+        let lint = || match tolerated.get() {
+            Some(_) => Ok(()),
+            None => self
+                .lint(&order, state, &disk.machine.plan.lints)
+                .map(|found| drop(tolerated.set(found))),
+        };
+        let known = || tolerated.get().map_or(&[][..], Vec::as_slice);
+        let describe = |file: File, description| {
+            manifest::disk(role, disk, (&order, known()), digest, file, description)
+        };
         let target = Target::new(plan.role(), (digest, &name), Format::Qcow2, directory, &describe);
         let check = || {
-            self.lint(&order, &disk.machine.image.state, digest)?;
+            lint()?;
             let tree = BuiltTree { session: self.session(0) };
             let rendered = std::slice::from_ref(&disk.machine.rendered);
             self.run_checks(&disk.machine.checks, rendered, &order, tree)
         };
-        if let Some(artifact) = self.published(&target) {
-            check()?;
-            return Ok(passed.recv().ok().map(|()| artifact));
+        if self.is_linted(&order, state) {
+            lint()?;
+            if let Some(artifact) = self.published(&target) {
+                check()?;
+                return Ok(passed.recv().ok().map(|()| artifact.tolerating(known())));
+            }
         }
         create_directory(directory)?;
         let assembled = std::thread::scope(|scope| {
@@ -145,42 +160,9 @@ impl Builder<'_> {
             check()?;
             join(assembled)
         })?;
-        passed.recv().ok().map(|()| self.publish(&target, assembled)).transpose()
-    }
-
-    /// Refuses an image with anything in it that no image may hold. `digest` is the image's.
-    fn lint(
-        &self,
-        layers: &[Layer],
-        state: &[std::path::PathBuf],
-        digest: Digest,
-    ) -> Result<(), Error> {
-        let key = lint::image_key(&digest);
-        if self.store.get_key::<()>(CLEAN, &key).is_some() {
-            return Ok(());
-        }
-        let archives = self.archives.open(layers)?;
-        let stack = stack(&archives);
-        let mut findings = Vec::new();
-        for archive in &stack {
-            let key = lint::layer_key(&archive.digest);
-            let found = match self.store.get_key(LINT, &key) {
-                Some(found) => found,
-                None => {
-                    let found = lint::lint_layer(archive)?;
-                    self.store.put_key(LINT, &key, &found)?;
-                    found
-                }
-            };
-            findings.extend(found);
-        }
-        let merged = Merged::new(stack.iter().map(|archive| &archive.index))
-            .map_err(crate::artifact::template::Error::Merge)?;
-        let tree = lint::Tree::new(&stack, &merged);
-        findings.extend(lint::lint_tree(&tree, state)?);
-        lint::require_none(findings)?;
-        self.store.put_key(CLEAN, &key, &())?;
-        Ok(())
+        let published =
+            passed.recv().ok().map(|()| self.publish(&target, assembled)).transpose()?;
+        Ok(published.map(|artifact| artifact.tolerating(known())))
     }
 
     /// The layers of `plan`; those that are built new are compressed while the next one is built.

@@ -2,6 +2,7 @@
 
 use super::plan::unpinned;
 use super::{Check, Layer, LockedDisk, LockedImage, LockedPlan, LockedRole};
+use crate::artifact::lint::Tolerated;
 use crate::artifact::manifest::{
     self, Builder, Disk, File, Manifest, Oci, Package, SCHEMA, Source, State,
 };
@@ -16,17 +17,23 @@ pub(super) fn image(plan: &LockedPlan, layers: &[Layer]) -> Digest {
 }
 
 /// The manifest of the image in the form of `artifact`.
-pub(super) fn manifest(plan: &LockedPlan, layers: &[Layer], artifact: File) -> Manifest {
+pub(super) fn manifest(
+    plan: &LockedPlan,
+    layers: &[Layer],
+    tolerated: &[Tolerated],
+    artifact: File,
+) -> Manifest {
     let images = plan.images.iter();
     let digest = image(plan, layers);
-    describe(&plan.plan, (images, &plan.checks), layers, (digest, artifact))
+    describe(&plan.plan, (images, &plan.checks), (layers, tolerated), (digest, artifact))
 }
 
-/// The manifest of a disk, which `layers` are on and `description` tells the rest of.
+/// The manifest of a disk, which `layers` are on, with what is tolerated in them, and `description` tells the
+/// rest of.
 pub(super) fn disk(
     role: &LockedRole,
     disk: &LockedDisk,
-    layers: &[Layer],
+    contents: (&[Layer], &[Tolerated]),
     digest: Digest,
     artifact: File,
     description: Option<Disk>,
@@ -35,14 +42,14 @@ pub(super) fn disk(
     let boot = disk.boot.images.iter().filter(|image| image.name == disk.boot_image.name);
     let images = role.plan.images.iter().chain([&machine.image]).chain(boot);
     let checks = [&*role.plan.checks, &machine.checks].concat();
-    let manifest = describe(&machine.plan, (images, &checks), layers, (digest, artifact));
+    let manifest = describe(&machine.plan, (images, &checks), contents, (digest, artifact));
     Manifest { disk: description, ..manifest }
 }
 
 fn describe<'a>(
     settled: &Plan,
     (images, checks): (impl Iterator<Item = &'a LockedImage>, &[Check]),
-    layers: &[Layer],
+    (layers, tolerated): (&[Layer], &[Tolerated]),
     (digest, artifact): (Digest, File),
 ) -> Manifest {
     let images: Vec<&LockedImage> = images.collect();
@@ -72,6 +79,7 @@ fn describe<'a>(
                 command: check.command.clone(),
             })
             .collect(),
+        tolerated: tolerated.iter().map(manifest::Tolerated::from).collect(),
         disk: None,
     }
 }

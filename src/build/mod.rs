@@ -13,6 +13,7 @@ mod files;
 mod history;
 mod inputs;
 mod layers;
+mod lint;
 mod machine;
 pub(crate) mod manifest;
 mod obtain;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
+pub use lint::findings;
 pub use package::Packages;
 pub use pending::{Pending, is_current, pending, stack_of};
 pub use plan::{

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::output::Output;
 use super::{Builder, Error};
+use crate::artifact::lint::Tolerated;
 use crate::artifact::manifest::{Disk, File, Manifest};
 use crate::artifact::name::Format;
 use crate::digest::Digest;
@@ -41,6 +42,15 @@ pub struct Artifact {
     pub size: u64,
     /// Whether it was there already.
     pub reused: bool,
+    /// What its definitions tolerate in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerated: Vec<Tolerated>,
+}
+
+impl Artifact {
+    pub(super) fn tolerating(self, tolerated: &[Tolerated]) -> Self {
+        Self { tolerated: tolerated.to_vec(), ..self }
+    }
 }
 
 /// An artifact that has no final name yet.
@@ -122,6 +132,7 @@ impl<'a> Target<'a> {
             sha256: record.sha256,
             size: record.stamps[0].size,
             reused,
+            tolerated: Vec::new(),
         }
     }
 

@@ -90,7 +90,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     }
     let format = format(context, arguments.format)?;
     let project = context.project()?;
-    context.refuse_secrets(&project)?;
+    context.refuse_denied(&project)?;
     let lock = context.lock(&project)?;
     let site = arguments.site.as_deref();
     let mut role = context.locked_role(&project, &lock, &arguments.role, site)?;

@@ -1,5 +1,6 @@
 //! `imgbuild build`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
 use super::context::{Context, Given, bytes, shown};
+use super::lint::show_tolerated;
 use crate::artifact::name::Format;
 use crate::build::{Archives, Artifact, Builder, Difference, LockedRole, Supplies, Verification};
 use crate::definition::Project;
@@ -74,7 +76,7 @@ impl From<FormatName> for Format {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
-    context.refuse_secrets(&project)?;
+    context.refuse_denied(&project)?;
     let lock = context.lock(&project)?;
     let store = context.store()?;
     let roles = match arguments.all {
@@ -194,8 +196,14 @@ impl Build<'_> {
                 Err(report) => failures.push((role, report)),
             }
         }
+        let mut told = BTreeSet::new();
         for outcome in &outcomes {
             outcome.tell(self.context);
+            // The formats of a role share most of their layers, and what is tolerated in them.
+            let tolerated = outcome.artifact.tolerated.iter();
+            let new =
+                tolerated.filter(|it| told.insert((&outcome.artifact.role, &it.lint, &it.path)));
+            show_tolerated(self.context, new);
         }
         if self.context.json() {
             let failed = failures.iter().map(|(role, _)| role.clone()).collect();

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::Context;
-use crate::definition::{lint, site};
+use super::lint::{AllowedEntry, show};
+use crate::definition::site;
+use crate::inspect::lint::definitions;
 use crate::lock::Unlocked;
 use crate::render;
 
@@ -26,8 +28,10 @@ pub(super) struct Output {
     plans: usize,
     /// The images that are not in the lock.
     unlocked: Vec<String>,
-    /// What looks wrong.
+    /// What lints found, in words.
     findings: Vec<String>,
+    /// What definitions and overlays allow.
+    allowed: Vec<AllowedEntry>,
 }
 
 impl super::output::Output for Output {
@@ -36,8 +40,7 @@ impl super::output::Output for Output {
 
 pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
-    let mut findings = render::check(&project)?;
-    findings.extend(lint::lint(&project));
+    let judgement = definitions(&project)?;
     let mut plans = 0;
     let sites: Vec<String> = project.sites().map(|site| site.name.to_string()).collect();
     for image in project.roles() {
@@ -58,9 +61,7 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
         }
     }
     site::prove(&project)?;
-    for finding in &findings {
-        context.report(finding);
-    }
+    show(context, &judgement);
     let unlocked = context.check_lock(&project)?;
     for Unlocked { image, urls } in unlocked.iter().filter(|it| project.role(&it.image).is_ok()) {
         context.say(format!(
@@ -68,7 +69,7 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
             urls.join(", ")
         ));
     }
-    let refused = findings.iter().filter(|finding| lint::is_refused(finding)).count();
+    let refused = judgement.refused().count();
     let (images, sites) = (project.images().count(), sites.len());
     if context.json() {
         context.output(&Output {
@@ -76,7 +77,8 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
             sites,
             plans,
             unlocked: unlocked.iter().map(|it| it.image.clone()).collect(),
-            findings: findings.iter().map(ToString::to_string).collect(),
+            findings: judgement.findings.iter().map(ToString::to_string).collect(),
+            allowed: judgement.allowed.iter().map(AllowedEntry::from).collect(),
         })?;
     }
     if refused > 0 {

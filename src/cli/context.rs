@@ -162,9 +162,9 @@ impl Context {
         Ok(Project::load(&self.root()?)?)
     }
 
-    /// Refuses a project whose images would hold secrets.
-    pub(super) fn refuse_secrets(&self, project: &Project) -> Result<()> {
-        match lint::lint(project).into_iter().find(lint::is_refused) {
+    /// Refuses a project of which a lint denies anything: images must not even be made of what is a secret.
+    pub(super) fn refuse_denied(&self, project: &Project) -> Result<()> {
+        match lint::refused(project).into_iter().next() {
             Some(finding) => Err(finding.into()),
             None => Ok(()),
         }

@@ -14,6 +14,7 @@ mod explain;
 mod gc;
 mod graph;
 mod lab;
+mod lint;
 mod lock;
 mod man;
 mod output;
@@ -93,6 +94,8 @@ enum Verb {
     Boot(boot::Arguments),
     /// Validate all definitions, overlays and the lock, offline
     Check(check::Arguments),
+    /// Hold definitions, and images as they are built, against all lints
+    Lint(lint::Arguments),
     /// Show the layers of a role, and why each was built or reused
     Explain(explain::Arguments),
     /// Show how two images differ
@@ -145,6 +148,7 @@ pub fn run() -> ExitCode {
         Verb::Build(arguments) => build::run(&context, &arguments),
         Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
+        Verb::Lint(arguments) => lint::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
         Verb::Diff(arguments) => diff::run(&context, &arguments),
         Verb::Why(arguments) => why::run(&context, &arguments),

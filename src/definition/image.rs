@@ -8,6 +8,7 @@ use super::debian::{Debian, Repository, more_repositories};
 use super::document::{Entries, Item, Table, parse};
 use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Problem, Result};
+use super::lint::{Holder, Rule};
 use super::name::{
     AbsolutePath, Account, EndpointName, ImageName, Mode, PackageName, ParameterName, SourceName,
     UnitName, Version,
@@ -70,6 +71,8 @@ pub struct Image {
     pub cluster: Option<Cluster>,
     /// How one of its nodes is replaced.
     pub swap: Option<Swap>,
+    /// What it says of the level of lints.
+    pub lints: Vec<Rule>,
     /// What makes it the boot image of disks, if it is one.
     pub boot: Option<Boot>,
     /// What makes it the part that only virtual machines have, if it is that.
@@ -235,6 +238,7 @@ impl Image {
             connections: table.list("connections", Connection::read)?,
             cluster: table.optional("cluster", Cluster::read)?,
             swap: table.optional("swap", Swap::read)?,
+            lints: Rule::read_all(&table, Holder::Image)?,
             boot: table.optional("boot", boot)?,
             machine: table.optional("machine", machine)?,
             place: file.place.clone(),

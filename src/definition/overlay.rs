@@ -8,6 +8,7 @@ use super::document::{Entries, Item, parse};
 use super::error::{Problem, Result};
 use super::hosting::{GuestShape, Hosting};
 use super::image::Image;
+use super::lint::{Holder, Rule};
 use super::name::{Hostname, ImageName, SiteName};
 use super::network::{InterfaceAddress, Network};
 use super::place::{Place, read_text};
@@ -36,6 +37,8 @@ pub struct Overlay {
     pub(super) hosting: Option<Hosting>,
     /// What guests of a role are, and where their names stand.
     pub(super) guests: BTreeMap<ImageName, (GuestShape, Place)>,
+    /// What it says of the level of lints.
+    pub lints: Vec<Rule>,
     /// The beginning of the file, for messages about the overlay as a whole.
     pub place: Place,
 }
@@ -92,6 +95,7 @@ impl Overlay {
             hosting: table.optional("proxmox", Hosting::read)?,
             guests: table
                 .map("guests", |_, place, item| Ok((GuestShape::read(item)?, place.clone())))?,
+            lints: Rule::read_all(&table, Holder::Site)?,
             place: file.place.clone(),
         })
     }

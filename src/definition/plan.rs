@@ -7,6 +7,7 @@ use super::debian::Debian;
 use super::endpoint::holds;
 use super::error::{Error, Problem, Result};
 use super::image::{Check, Health, Image, Packages, Run, Secret, without_debian};
+use super::lint::Rule;
 use super::name::{ImageName, ParameterName, UnitName, Version};
 use super::overlay::{Node, Overlay};
 use super::parameter::Parameter;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub endpoints: Vec<OpenEndpoint>,
     /// The other roles that it connects to.
     pub needs: BTreeSet<ImageName>,
+    /// What its definitions and overlays say of the level of lints, the weakest first.
+    pub lints: Vec<Rule>,
 }
 
 /// What a role is as a virtual machine's disk.
@@ -165,6 +168,7 @@ impl Project {
                 .collect(),
             endpoints: open(self, stack, &values, site.as_ref())?,
             needs: needs(image, stack, &values),
+            lints: Self::rules(stack, &overlays),
             site,
             values,
             secrets: stack.iter().flat_map(|image| image.secrets.clone()).collect(),

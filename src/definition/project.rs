@@ -11,6 +11,7 @@ use super::account::accounts;
 use super::endpoint;
 use super::error::{Error, Problem, Result};
 use super::image::{Image, Machine};
+use super::lint::{Rule, check_forbidden};
 use super::name::{ImageName, SiteName};
 use super::overlay::{self, Node, Overlay};
 use super::place::{Place, refuse_links};
@@ -193,6 +194,8 @@ impl Project {
             errors.extend(check_unique(&stack).err());
             errors.extend(accounts(&stack).err());
             errors.extend(endpoint::check(&stack));
+            let rules: Vec<&[Rule]> = below.iter().map(|image| image.lints.as_slice()).collect();
+            errors.extend(check_forbidden(&rules, &image.lints).err());
             let values = settings(below, &image.values, &self.images, &mut errors);
             checked.insert(image.name.clone(), values);
             if errors.len() > known {

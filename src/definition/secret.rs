@@ -1,13 +1,25 @@
 //! Text that is a secret, or looks like nothing else.
 
-/// What kind of secret a value of the parameter or field `name` is, if it is one; with the part of
-/// `text` that gives it away.
-pub(super) fn secret_in<'a>(name: &str, text: &'a str) -> Option<(&'static str, &'a str)> {
+/// A secret in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SecretText<'a> {
+    /// What kind of secret it is.
+    pub what: &'static str,
+    /// The part of the text that gives it away.
+    pub text: &'a str,
+    /// Whether it is one by its form, and does not only look like one.
+    pub is_certain: bool,
+}
+
+/// The secret that a value of the parameter or field `name` holds, if it holds one.
+pub(super) fn secret_in<'a>(name: &str, text: &'a str) -> Option<SecretText<'a>> {
+    let certain = |what, text| SecretText { what, text, is_certain: true };
+    let likely = |what, text| SecretText { what, text, is_certain: false };
     known_form(text)
-        .map(|what| (what, text))
-        .or_else(|| password_in_url(text).map(|password| ("a password", password)))
-        .or_else(|| DEFAULT_PASSWORDS.contains(&text).then_some(("a default password", text)))
-        .or_else(|| login(text).map(|password| ("a password", password)))
+        .map(|what| certain(what, text))
+        .or_else(|| password_in_url(text).map(|password| certain("a password", password)))
+        .or_else(|| DEFAULT_PASSWORDS.contains(&text).then_some(likely("a default password", text)))
+        .or_else(|| login(text).map(|password| likely("a password", password)))
         .or_else(|| (!is_public(name)).then(|| random_word(text)).flatten())
 }
 
@@ -122,14 +134,14 @@ fn login(text: &str) -> Option<&str> {
 
 /// A stretch of letters and digits that nobody would write by hand: 24 or more, of which no eighth
 /// part is digits by chance, and spread over the alphabet.
-fn random_word(text: &str) -> Option<(&'static str, &str)> {
+fn random_word(text: &str) -> Option<SecretText<'_>> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '+';
     let looks_random = |word: &&str| {
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
         word.len() >= 24 && digits * 8 >= word.len() && digits < word.len() && entropy(word) >= 3.0
     };
-    let word = text.split(|letter| !is_part(letter)).find(looks_random)?;
-    Some(("what looks like a key", word))
+    let text = text.split(|letter| !is_part(letter)).find(looks_random)?;
+    Some(SecretText { what: "what looks like a key", text, is_certain: false })
 }
 
 /// Shannon's entropy of the bytes of `text`, in bits a byte: 32 random hexadecimal digits have about
@@ -178,7 +190,7 @@ mod tests {
             ("x", "10.20.30.%", None),
             ("x", "", None),
         ] {
-            assert_eq!(secret_in(name, text).map(|(what, _)| what), what, "{name} = {text}");
+            assert_eq!(secret_in(name, text).map(|found| found.what), what, "{name} = {text}");
         }
     }
 

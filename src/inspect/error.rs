@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::artifact::manifest;
+use crate::build;
 use crate::debian::packages;
 use crate::digest::Digest;
 use crate::layer::{archive, index};
@@ -27,6 +28,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The lints cannot look at an image.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lint(Box<build::Error>),
     /// A file that is not beside its artifact, or cannot be read.
     #[error("cannot read {}", path.display())]
     #[diagnostic(help("an artifact is only known with the manifest that was written beside it"))]

@@ -8,6 +8,7 @@ pub mod compare;
 mod error;
 pub mod graph;
 mod image;
+pub mod lint;
 mod markup;
 mod ownership;
 pub mod report;

@@ -41,8 +41,9 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use crate::definition::lint::Finding;
+use crate::definition::lint::{Finding, Origin};
 use crate::definition::{Plan, Project};
+use crate::lint::UNUSED_PARAMETER;
 
 pub use error::{Error, Result, RuleProblem, TemplateProblem};
 
@@ -161,9 +162,7 @@ pub fn render(project: &Project, plan: &Plan) -> Result<Vec<RenderedLayer>> {
 }
 
 /// Checks the templates and files of every definition and overlay, whether or not a role uses
-/// them, without any values. The result are doubts:
-///
-/// - `unused-parameter`: a parameter that no template uses, so that its value changes nothing.
+/// them, without any values. The result are the parameters that no template uses, as findings to be judged.
 ///
 /// # Errors
 ///
@@ -182,12 +181,16 @@ pub fn check(project: &Project) -> Result<Vec<Finding>> {
         let sites = sites.filter(|site| layer::overlay_files(project, site, name).is_dir());
         errors.extend(sites.filter_map(|site| check(Some(site.name.as_str())).err()));
     }
-    let parameters = project.images().flat_map(|image| &image.parameters);
+    let parameters = project
+        .images()
+        .flat_map(|image| image.parameters.iter().map(move |(name, it)| (image, name, it)));
     let unused =
-        parameters.filter(|(_, parameter)| !survey.used.contains(&parameter.place.to_string()));
-    let findings = unused.map(|(name, parameter)| {
+        parameters.filter(|(_, _, parameter)| !survey.used.contains(&parameter.place.to_string()));
+    let findings = unused.map(|(image, name, parameter)| {
         let message = format!("no template uses `{name}`");
-        Finding::new("unused-parameter", message, &parameter.place, "use it or remove it")
+        let lint = &UNUSED_PARAMETER;
+        let about = (Origin::Image(image.name.clone()), name.as_str());
+        Finding::new(lint, about, message, &parameter.place, lint.remedy)
     });
     Error::collect(findings.collect(), errors)
 }

@@ -11,6 +11,7 @@ mod building;
 mod definitions;
 mod downloads;
 mod inspecting;
+mod lints;
 mod machine;
 mod packages;
 mod resolving;

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use help::{Help, option_names};
+use imgbuild::lint::{Group, Lint};
 use markdown::{
     Block, anchor, code_spans, document, documents, first_cells, keys, links, normalised,
     shown_commands, table_name,
@@ -239,7 +240,7 @@ impl Project {
 const STRANGE: &str = "qqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
 
 /// Each section of docs/definition.md that describes tables, and those tables.
-const SECTIONS: [(&str, &[&str]); 19] = [
+const SECTIONS: [(&str, &[&str]); 20] = [
     ("`[packages]`", &["[packages]"]),
     ("`[sources.NAME]`", &["[sources.a]"]),
     ("`[users.NAME]` and `[groups.NAME]`", &["[users.a]", "[groups.a]"]),
@@ -255,6 +256,7 @@ const SECTIONS: [(&str, &[&str]); 19] = [
     ("`[[connections]]`", &["[[connections]]"]),
     ("`[cluster]`", &["[cluster]"]),
     ("`[swap]`", &["[swap]"]),
+    ("`[lints]`", &["[lints.cache]"]),
     ("`[machine]`", &["[machine]"]),
     ("`[boot]`", &["[boot]"]),
     ("`[values]`", &[]),
@@ -310,9 +312,35 @@ fn every_key_of_an_overlay_is_described_and_exists() {
 fn every_lint_is_described_and_exists() {
     let document = document("docs/lints.md");
     let lines: Vec<&str> = document.text.iter().map(|(_, line)| line.as_str()).collect();
-    let described: BTreeSet<&str> = first_cells(&lines).into_iter().flat_map(code_spans).collect();
-    let known: BTreeSet<&str> = imgbuild::artifact::lint::all().map(|lint| lint.name).collect();
-    assert_eq!(described, known);
+    // Each by the heading above it, with its level.
+    let mut described = BTreeSet::new();
+    let mut heading = String::new();
+    for line in lines {
+        if let Some(title) = line.strip_prefix("## ") {
+            heading = title.to_lowercase();
+        }
+        let mut cells = line.strip_prefix("| `").unwrap_or_default().split(" | ");
+        if let (Some(name), Some(level), Some(_)) = (cells.next(), cells.next(), cells.next()) {
+            let group = heading.split(' ').last().unwrap_or_default();
+            let name = name.trim_matches('`');
+            described.insert(format!("{group}: {name} {level}"));
+        }
+    }
+    let group = |lint: &Lint| match lint.group {
+        Group::Needs => "find",
+        group => group.word(),
+    };
+    let known: BTreeSet<String> = imgbuild::lint::all()
+        .map(|lint| format!("{}: {} {}", group(lint), lint.name, lint.level()))
+        .collect();
+    assert_eq!(described, known, "lints of docs/lints.md and of the registry");
+    let listed: serde_json::Value =
+        serde_json::from_str(&stdout(&["lint", "--list", "--json"])).unwrap();
+    let table = stdout(&["lint", "--list"]);
+    assert_eq!(listed["lints"].as_array().unwrap().len(), known.len());
+    for lint in imgbuild::lint::all() {
+        assert!(table.contains(&format!("  {} ", lint.name)), "--list does not show {}", lint.name);
+    }
 }
 
 #[test]

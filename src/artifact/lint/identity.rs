@@ -2,58 +2,18 @@
 
 use std::path::Path;
 
-use super::{Check, Lint};
+use super::{Check, Rule};
 use crate::layer::entry::{Entry, Kind};
+use crate::lint as registry;
 
-pub(super) const LINTS: &[Lint] = &[
-    Lint {
-        name: "ssh-host-key",
-        reason: "every guest made from the image would have the same host key, and whoever has the \
-                 image could pose as any of them",
-        remedy: "remove it after the packages are configured; a key is made at the first start",
-        check: Check::Entry(ssh_host_key),
-    },
-    Lint {
-        name: "machine-id",
-        reason: "every guest made from the image would have the same machine id (machine-id(5))",
-        remedy: "leave /etc/machine-id empty and make /var/lib/dbus/machine-id a link to it",
-        check: Check::Entry(machine_id),
-    },
-    Lint {
-        name: "random-seed",
-        reason: "guests would start from the same random numbers \
-                 (systemd.io/BUILDING_IMAGES)",
-        remedy: "remove it; it is made at the first start",
-        check: Check::Entry(random_seed),
-    },
-    Lint {
-        name: "credential-secret",
-        reason: "credentials encrypted for one guest could be read by every other \
-                 (systemd-creds(1), /var/lib/systemd/credential.secret)",
-        remedy: "remove it; it is made when it is first needed",
-        check: Check::Entry(credential_secret),
-    },
-    Lint {
-        name: "snakeoil-key",
-        reason: "the ssl-cert package makes this key while it is installed, so every guest would have \
-                 the same",
-        remedy: "remove the key and its certificate, and have the service use one from a secret",
-        check: Check::Entry(snakeoil_key),
-    },
-    Lint {
-        name: "database-content",
-        reason: "a database that was made during the build has one identity and one set of passwords \
-                 for all guests, and state belongs on a volume",
-        remedy: "empty the directory; the service fills its volume at the first start",
-        check: Check::Entry(database_content),
-    },
-    Lint {
-        name: "host-name",
-        reason: "the name of a guest comes from Proxmox; one in the image is that of the machine that \
-                 built it, or overrides it",
-        remedy: "remove /etc/hostname",
-        check: Check::Entry(host_name),
-    },
+pub(super) const RULES: &[Rule] = &[
+    Rule { lint: &registry::SSH_HOST_KEY, check: Check::Entry(ssh_host_key) },
+    Rule { lint: &registry::MACHINE_ID, check: Check::Entry(machine_id) },
+    Rule { lint: &registry::RANDOM_SEED, check: Check::Entry(random_seed) },
+    Rule { lint: &registry::CREDENTIAL_SECRET, check: Check::Entry(credential_secret) },
+    Rule { lint: &registry::SNAKEOIL_KEY, check: Check::Entry(snakeoil_key) },
+    Rule { lint: &registry::DATABASE_CONTENT, check: Check::Entry(database_content) },
+    Rule { lint: &registry::HOST_NAME, check: Check::Entry(host_name) },
 ];
 
 /// Says what is at a path that should not be there at all.

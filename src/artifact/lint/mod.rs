@@ -1,15 +1,18 @@
-//! Rules that every artifact obeys. Each is named, says why it is there and what to do, and fails
-//! the build.
+//! What looks for what the [registry](crate::lint) objects to in layers and images.
 //!
 //! There are two sorts. A **layer lint** looks at one layer by itself, so its findings can be kept
 //! with the layer ([`layer_key`]): things that must not even be in a layer that a higher one hides,
-//! because every layer is shipped whole in a disk image. A **tree lint** looks at what the layers
+//! because every layer is shipped whole in a disk image. An **image lint** looks at what the layers
 //! make together: what Proxmox and systemd need to find.
+//!
+//! Findings are raw: what definitions say of levels is applied to them afterwards ([`judge`]), so that
+//! what was found in a layer can be kept whatever anybody says of it later.
 //!
 //! Devices, FIFOs, sockets and ids that an unprivileged container does not have need no lint: the
 //! archive of a layer cannot hold them ([`crate::layer::archive`]).
 
 mod identity;
+mod judge;
 mod passwords;
 mod private_key;
 mod proxmox;
@@ -24,26 +27,24 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
 use crate::layer::archive::Archive;
 use crate::layer::entry::{Entry, Kind};
+use crate::lint::{self as registry, Lint, Stance};
 
+pub use judge::{Judgement, Tolerated, judge};
 pub use tree::Tree;
 
 /// Raised with every change of a layer lint, so that findings kept with layers are made anew.
 const VERSION: u64 = 5;
 
-/// A rule.
+/// A lint, and what looks for it.
 #[derive(Debug)]
-pub struct Lint {
-    /// Its name in messages: lower case, words joined by dashes.
-    pub name: &'static str,
-    /// Why an artifact must not be like that.
-    pub reason: &'static str,
-    /// What to do about it.
-    pub remedy: &'static str,
+struct Rule {
+    lint: &'static Lint,
     check: Check,
 }
 
@@ -55,7 +56,7 @@ enum Check {
     /// At a layer with its contents.
     Layer(fn(&Archive, &mut Objections) -> io::Result<()>),
     /// At the merged tree; the paths are the state volumes.
-    Tree(fn(&Tree<'_>, &[PathBuf], &mut Objections) -> Result<(), Error>),
+    Image(fn(&Tree<'_>, &[PathBuf], &mut Objections) -> Result<(), Error>),
 }
 
 /// Paths and what is wrong with them.
@@ -68,27 +69,22 @@ impl Objections {
     }
 }
 
-/// Every lint there is.
-pub fn all() -> impl Iterator<Item = &'static Lint> {
+/// Everything that looks at layers and images.
+fn rules() -> impl Iterator<Item = &'static Rule> {
     [
-        identity::LINTS,
-        private_key::LINTS,
-        passwords::LINTS,
-        settings::LINTS,
-        residue::LINTS,
-        proxmox::LINTS,
+        identity::RULES,
+        private_key::RULES,
+        passwords::RULES,
+        settings::RULES,
+        residue::RULES,
+        proxmox::RULES,
     ]
     .into_iter()
     .flatten()
 }
 
-/// The lint called `name`.
-pub fn find(name: &str) -> Option<&'static Lint> {
-    all().find(|lint| lint.name == name)
-}
-
 /// Something a lint objects to. Shown as an error whose help is the lint's reason and remedy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
     /// The name of the lint.
@@ -111,8 +107,14 @@ impl std::error::Error for Finding {}
 
 impl miette::Diagnostic for Finding {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        let lint = find(&self.lint)?;
-        Some(Box::new(format!("{}; {}", lint.reason, lint.remedy)))
+        let lint = registry::find(&self.lint)?;
+        let otherwise = match lint.stance {
+            Stance::Forbid(_) => "",
+            Stance::Warn | Stance::Deny => {
+                "; if it is meant, allow the path in [lints], with the reason"
+            }
+        };
+        Some(Box::new(format!("{}; {}{otherwise}", lint.reason, lint.remedy)))
     }
 }
 
@@ -138,31 +140,28 @@ pub enum Error {
     },
 }
 
-/// An error if there are findings.
-///
-/// # Errors
-/// [`Error::Findings`].
-pub fn require_none(findings: Vec<Finding>) -> Result<(), Error> {
-    if findings.is_empty() { Ok(()) } else { Err(Error::Findings { findings }) }
-}
-
 /// The key under which the findings of [`lint_layer`] for a layer can be kept.
 pub fn layer_key(layer: &Digest) -> Digest {
     let mut hasher = Hasher::new();
     hasher.field("imgbuild layer lints");
     hasher.field(VERSION.to_le_bytes());
-    for lint in all() {
-        hasher.field(lint.name);
+    for rule in rules() {
+        hasher.field(rule.lint.name);
     }
     hasher.field(layer.to_string());
     hasher.finish()
 }
 
-/// The key under which it can be kept that the image of this digest has no findings.
-pub fn image_key(image: &Digest) -> Digest {
+/// The key under which the findings for an image of `layers` with `states` as its volumes can be kept.
+pub fn image_key(layers: &[Digest], states: &[PathBuf]) -> Digest {
     let mut hasher = Hasher::new();
     hasher.field("imgbuild image lints");
-    hasher.field(layer_key(image).to_string());
+    for layer in layers {
+        hasher.field(layer_key(layer).to_string());
+    }
+    for state in states {
+        hasher.field(state.as_os_str().as_encoded_bytes());
+    }
     hasher.finish()
 }
 
@@ -173,9 +172,9 @@ pub fn image_key(image: &Digest) -> Digest {
 pub fn lint_layer(layer: &Archive) -> Result<Vec<Finding>, Error> {
     let unreadable = |source| Error::Layer { layer: layer.digest, source };
     let mut findings = Vec::new();
-    for lint in all() {
+    for rule in rules() {
         let mut objections = Objections::default();
-        match lint.check {
+        match rule.check {
             Check::Entry(check) => {
                 let present = layer.index.entries().iter().map(|member| &member.entry);
                 for entry in present.filter(|entry| entry.kind != Kind::Whiteout) {
@@ -185,37 +184,37 @@ pub fn lint_layer(layer: &Archive) -> Result<Vec<Finding>, Error> {
                 }
             }
             Check::Layer(check) => check(layer, &mut objections).map_err(unreadable)?,
-            Check::Tree(_) => {}
+            Check::Image(_) => {}
         }
-        findings.extend(lint.findings(objections, |_| Some(layer.digest)));
+        findings.extend(rule.findings(objections, |_| Some(layer.digest)));
     }
     Ok(findings)
 }
 
-/// Applies every tree lint to `tree`, which has `states` as the paths of its state volumes.
+/// Applies every image lint to `tree`, which has `states` as the paths of its state volumes.
 ///
 /// # Errors
 /// [`Error::Layer`] if a layer's archive cannot be read.
 pub fn lint_tree(tree: &Tree<'_>, states: &[PathBuf]) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    for lint in all() {
-        if let Check::Tree(check) = lint.check {
+    for rule in rules() {
+        if let Check::Image(check) = rule.check {
             let mut objections = Objections::default();
             check(tree, states, &mut objections)?;
-            findings.extend(lint.findings(objections, |path| tree.layer_of(path)));
+            findings.extend(rule.findings(objections, |path| tree.layer_of(path)));
         }
     }
     Ok(findings)
 }
 
-impl Lint {
+impl Rule {
     fn findings(
         &self,
         objections: Objections,
         layer: impl Fn(&Path) -> Option<Digest>,
     ) -> impl Iterator<Item = Finding> {
         objections.0.into_iter().map(move |(path, message)| Finding {
-            lint: self.name.to_owned(),
+            lint: self.lint.name.to_owned(),
             layer: layer(&path),
             path,
             message,

@@ -4,16 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::tree::text_of;
-use super::{Check, Lint, Objections};
+use super::{Check, Objections, Rule};
 use crate::layer::archive::Archive;
+use crate::lint as registry;
 
-pub(super) const LINTS: &[Lint] = &[Lint {
-    name: "password",
-    reason: "whoever has the image has the password's hash, and every guest has the same password; an \
-             empty one lets anybody in (shadow(5))",
-    remedy: "lock the account (`!` or `*`); give guests keys or passwords from outside",
-    check: Check::Layer(check),
-}];
+pub(super) const RULES: &[Rule] = &[Rule { lint: &registry::PASSWORD, check: Check::Layer(check) }];
 
 /// The account files and what their second field may consist of: `x` says that the password is in
 /// the shadow file (passwd(5)), `!` and `*` are no password's hash (shadow(5)).

@@ -12,17 +12,13 @@ use std::path::Path;
 
 use memchr::memmem::{self, Finder};
 
-use super::{Check, Lint, Objections};
+use super::{Check, Objections, Rule};
 use crate::layer::archive::{Archive, IndexedEntry};
 use crate::layer::entry::Kind;
+use crate::lint as registry;
 
-pub(super) const LINTS: &[Lint] = &[Lint {
-    name: "private-key",
-    reason: "whoever has the image has the key, and every guest has the same",
-    remedy: "declare it as a secret and let the service read it from there; a key that a package makes \
-             while it is installed must be removed and made anew in the guest",
-    check: Check::Layer(check),
-}];
+pub(super) const RULES: &[Rule] =
+    &[Rule { lint: &registry::PRIVATE_KEY, check: Check::Layer(check) }];
 
 /// Files that contain keys which are no secret, by path up to a version of digits and dots, or all
 /// below a directory: the known keys that GnuTLS tests its algorithms with

@@ -5,67 +5,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Check, Error, Lint, Objections, Tree};
+use super::{Check, Error, Objections, Rule, Tree};
 use crate::layer::entry::Kind;
+use crate::lint as registry;
 
-pub(super) const LINTS: &[Lint] = &[
-    Lint {
-        name: "os-release",
-        reason: "Proxmox takes the distribution from these files and refuses the container without them",
-        remedy: "install `base-files`; only Debian and Ubuntu images are supported",
-        check: Check::Tree(os_release),
-    },
-    Lint {
-        name: "shell",
-        reason: "Proxmox reads the architecture from the ELF header of /bin/sh",
-        remedy: "install a shell, `dash` for example",
-        check: Check::Tree(shell),
-    },
-    Lint {
-        name: "init",
-        reason: "containers and machines are started by systemd",
-        remedy: "install `systemd-sysv`",
-        check: Check::Tree(init),
-    },
-    Lint {
-        name: "needed-path",
-        reason: "Proxmox writes there when it creates a container, and fails where it cannot",
-        remedy: "install `base-files`, `base-passwd`, `passwd`, `systemd` and `ifupdown`",
-        check: Check::Tree(needed_paths),
-    },
-    Lint {
-        name: "network-tools",
-        reason: "Proxmox configures the network of a Debian container in /etc/network/interfaces, which \
-                 only ifupdown reads, with DHCP only if there is a client",
-        remedy: "install `ifupdown` and `dhcpcd-base`",
-        check: Check::Tree(network_tools),
-    },
-    Lint {
-        name: "kernel",
-        reason: "a container runs on the host's kernel, and machines take theirs from the boot layer",
-        remedy: "do not install a kernel or boot loader in a role image",
-        check: Check::Tree(kernel),
-    },
-    Lint {
-        name: "fstab",
-        reason: "what an image mounts is decided by Proxmox and by state volumes",
-        remedy: "remove the lines from /etc/fstab; declare state with `[[state]]`",
-        check: Check::Tree(fstab),
-    },
-    Lint {
-        name: "empty-machine-id",
-        reason: "only an empty file makes systemd give every guest an id without taking the start for \
-                 the first of all (machine-id(5), \"First Boot Semantics\")",
-        remedy: "ship /etc/machine-id as an empty file",
-        check: Check::Tree(empty_machine_id),
-    },
-    Lint {
-        name: "state-path",
-        reason: "a volume can only be mounted on a directory that is reached without symbolic links, and \
-                 hides what the image has there",
-        remedy: "declare the path that the links lead to, and leave its directory empty",
-        check: Check::Tree(state_paths),
-    },
+pub(super) const RULES: &[Rule] = &[
+    Rule { lint: &registry::OS_RELEASE, check: Check::Image(os_release) },
+    Rule { lint: &registry::SHELL, check: Check::Image(shell) },
+    Rule { lint: &registry::INIT, check: Check::Image(init) },
+    Rule { lint: &registry::NEEDED_PATH, check: Check::Image(needed_paths) },
+    Rule { lint: &registry::NETWORK_TOOLS, check: Check::Image(network_tools) },
+    Rule { lint: &registry::KERNEL, check: Check::Image(kernel) },
+    Rule { lint: &registry::FSTAB, check: Check::Image(fstab) },
+    Rule { lint: &registry::EMPTY_MACHINE_ID, check: Check::Image(empty_machine_id) },
+    Rule { lint: &registry::STATE_PATH, check: Check::Image(state_paths) },
 ];
 
 fn os_release(tree: &Tree<'_>, _: &[PathBuf], objections: &mut Objections) -> Result<(), Error> {

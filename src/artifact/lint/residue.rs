@@ -2,48 +2,17 @@
 
 use std::path::Path;
 
-use super::{Check, Lint};
+use super::{Check, Rule};
 use crate::layer::entry::{Entry, Kind};
+use crate::lint as registry;
 
-pub(super) const LINTS: &[Lint] = &[
-    Lint {
-        name: "log-file",
-        reason: "a log of the build tells times and machines, and differs with every build",
-        remedy: "remove it after the packages are configured",
-        check: Check::Entry(log_file),
-    },
-    Lint {
-        name: "cache",
-        reason: "caches take room, are made again when needed, and differ with every build \
-                 (ld.so's auxiliary cache holds inode numbers)",
-        remedy: "remove it after the packages are configured",
-        check: Check::Entry(cache),
-    },
-    Lint {
-        name: "backup-file",
-        reason: "it is the state of a file before the build last changed it",
-        remedy: "remove it after the packages are configured",
-        check: Check::Entry(backup_file),
-    },
-    Lint {
-        name: "build-tool",
-        reason: "it keeps services from starting during the build, and would do so in the guest",
-        remedy: "this is a defect of imgbuild or of a `[[run]]` step that put it there",
-        check: Check::Entry(build_tool),
-    },
-    Lint {
-        name: "volatile-content",
-        reason: "/run, /tmp and /var/tmp belong to the running system; what is there in the image is \
-                 hidden or deleted at the start",
-        remedy: "remove it in the step that made it, or put it where it belongs",
-        check: Check::Entry(volatile_content),
-    },
-    Lint {
-        name: "device",
-        reason: "Proxmox and the kernel fill /dev, and an unprivileged container cannot create devices",
-        remedy: "remove it in the step that made it",
-        check: Check::Entry(device),
-    },
+pub(super) const RULES: &[Rule] = &[
+    Rule { lint: &registry::LOG_FILE, check: Check::Entry(log_file) },
+    Rule { lint: &registry::CACHE, check: Check::Entry(cache) },
+    Rule { lint: &registry::BACKUP_FILE, check: Check::Entry(backup_file) },
+    Rule { lint: &registry::BUILD_TOOL, check: Check::Entry(build_tool) },
+    Rule { lint: &registry::VOLATILE_CONTENT, check: Check::Entry(volatile_content) },
+    Rule { lint: &registry::DEVICE, check: Check::Entry(device) },
 ];
 
 fn is_content(entry: &Entry) -> bool {

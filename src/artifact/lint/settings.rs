@@ -4,23 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::tree::text_of;
-use super::{Check, Error, Lint, Objections, Tree};
+use super::{Check, Error, Objections, Rule, Tree};
 use crate::layer::archive::Archive;
+use crate::lint as registry;
 
-pub(super) const LINTS: &[Lint] = &[
-    Lint {
-        name: "minted-secret",
-        reason: "a package made this secret while it was installed, so every guest would have the same; \
-                 a disk carries it even where a layer above replaces it",
-        remedy: "keep the package's script from making one, and have it made anew at the first start",
-        check: Check::Layer(check),
-    },
-    Lint {
-        name: "default-password",
-        reason: "everybody knows it: it is what the package ships",
-        remedy: "replace it in the image, and set one when the guest starts",
-        check: Check::Tree(check_defaults),
-    },
+pub(super) const RULES: &[Rule] = &[
+    Rule { lint: &registry::MINTED_SECRET, check: Check::Layer(check) },
+    Rule { lint: &registry::DEFAULT_PASSWORD, check: Check::Image(check_defaults) },
 ];
 
 /// Files with the text that stands directly before a secret. An empty value, and one that refers to

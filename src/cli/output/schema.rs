@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Output, SCHEMA};
 use crate::artifact::manifest::Manifest;
 use crate::cli::progress::Line;
-use crate::cli::{boot, build, check, completions, explain, gc, lock, man, preflight, why};
+use crate::cli::{boot, build, check, completions, explain, gc, lint, lock, man, preflight, why};
 use crate::definition::schema::{File, schema as schema_of_file};
 use crate::inspect::Comparison;
 use crate::inspect::graph::Graph;
@@ -34,6 +34,7 @@ const OUTPUTS: &[OfVerbs] = &[
     output::<build::Output<'_>>(),
     output::<boot::Output<'_>>(),
     output::<check::Output>(),
+    output::<lint::Output>(),
     output::<explain::Output>(),
     output::<Comparison>(),
     output::<why::Output>(),

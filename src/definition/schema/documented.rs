@@ -7,11 +7,17 @@ const OVERLAY: &str = include_str!("../../../docs/overlay.md");
 
 /// What the documentation says of a key: the last cell of its row in a table below `start`, which is a
 /// heading, or how the first row of the table begins.
+///
+/// A table that both files have is described for one of them.
 pub(super) fn description(file: File, start: &str, key: &str) -> Option<String> {
-    let text = match file {
-        File::Image => DEFINITION,
-        File::Overlay => OVERLAY,
+    let (own, other) = match file {
+        File::Image => (DEFINITION, OVERLAY),
+        File::Overlay => (OVERLAY, DEFINITION),
     };
+    described(own, start, key).or_else(|| described(other, start, key))
+}
+
+fn described(text: &str, start: &str, key: &str) -> Option<String> {
     let is_heading = |line: &str| {
         line.strip_prefix('#').is_some_and(|line| line.trim_start_matches('#').trim() == start)
     };

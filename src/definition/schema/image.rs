@@ -53,6 +53,7 @@ pub(in crate::definition) static IMAGE: Keys = Keys {
         key("connections", List(0, &Table(|| &CONNECTION))),
         key("cluster", Table(|| &CLUSTER)),
         key("swap", Table(|| &SWAP)),
+        key("lints", Names(NAMES, &Table(|| &LINT))),
         key("boot", Table(|| &BOOT)),
         key("machine", Table(|| &MACHINE)),
     ],
@@ -309,6 +310,17 @@ pub(in crate::definition) static SWAP: Keys = Keys {
         key("leads", COMMAND),
         key("patience", SECONDS),
         key("ready_within", SECONDS),
+    ],
+};
+
+pub(in crate::definition) static LINT: Keys = Keys {
+    name: "lint",
+    described: &["`[lints]`"],
+    keys: &[
+        required("level", Word(&["allow", "warn", "deny", "forbid"])),
+        required("reason", LINE),
+        key("paths", List(1, &Text("^/[^*/]+(/.+)?$"))),
+        key("names", List(1, &LINE)),
     ],
 };
 

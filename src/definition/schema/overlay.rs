@@ -1,7 +1,7 @@
 //! The tables of `overlay.toml`.
 
 use super::Shape::{Any, Integer, List, Names, Table, Text, Word};
-use super::image::{LINE, NAME, NAMES, PARAMETER_NAMES};
+use super::image::{LINE, LINT, NAME, NAMES, PARAMETER_NAMES};
 use super::{Keys, Shape, key, required};
 
 const HOST_NAMES: &str = "^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$";
@@ -23,6 +23,7 @@ pub(in crate::definition) static OVERLAY: Keys = Keys {
         key("operators", Table(|| &OPERATORS)),
         key("proxmox", Table(|| &HOSTING)),
         key("guests", Names(NAMES, &Table(|| &GUEST))),
+        key("lints", Names(NAMES, &Table(|| &LINT))),
     ],
 };
 
