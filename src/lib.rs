@@ -23,5 +23,6 @@ pub mod progress;
 pub mod proxmox;
 pub mod render;
 pub mod sandbox;
+pub mod scaffold;
 pub mod store;
 pub mod swap;

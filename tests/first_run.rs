@@ -4,52 +4,17 @@
 
 mod support;
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use support::images::Copy;
 use support::lab::{succeed, unavailable};
-
-/// Its blocks for a shell, in order, each with what the page says that it prints.
-fn commands() -> Vec<(String, Option<String>)> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/first-run.md");
-    let page = fs::read_to_string(page).unwrap();
-    let block = |text: &str| text.split_once("\n```").unwrap().0.to_owned();
-    page.split("\n```sh,lab\n")
-        .skip(1)
-        .map(|part| (block(part), part.split_once("\n```text\n").map(|(_, text)| block(text))))
-        .collect()
-}
-
-/// Words without what differs from run to run: digests, moments, sizes, and who leads, which is a matter of seconds.
-fn words(text: &str) -> Vec<String> {
-    let differs = |word: &str| {
-        let digits = |part: &str| part.len() >= 12 && part.bytes().all(|it| it.is_ascii_hexdigit());
-        word.split(|letter: char| !letter.is_ascii_alphanumeric()).any(digits)
-            || word.contains('T') && word.contains("Z:")
-            || word.contains('.') && word.parse::<f64>().is_ok()
-    };
-    let word = |word: &str| if differs(word) { "#".to_owned() } else { word.to_owned() };
-    // What an earlier run has built is told by its digest.
-    let text = text.replace("not built yet", "0.0 0.0 KiB").replace(", leads", "");
-    text.split_whitespace().map(word).collect()
-}
+use support::page;
 
 /// A shell in the project that finds the program under test.
 fn shell(project: &Copy, script: &str) -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_imgbuild"));
-    let directory = program.parent().unwrap().to_owned();
-    let others = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([directory].into_iter().chain(env::split_paths(&others))).unwrap();
-    let mut shell = Command::new("bash");
-    shell.args(["-euc", script]).current_dir(project.path());
-    shell.env("IMGBUILD_STORE", project.store()).env("PATH", path);
-    for who in ["GIT_AUTHOR", "GIT_COMMITTER"] {
-        shell.env(format!("{who}_NAME"), "x").env(format!("{who}_EMAIL"), "x@example.invalid");
-    }
-    shell
+    page::shell(project.path(), project.store(), script)
 }
 
 /// Ends the lab of a test that failed.
@@ -75,12 +40,12 @@ fn a_new_user_gets_from_nothing_to_a_swapped_guest() {
     succeed(&mut shell(&project, prepare));
     let lab = Lab(project);
     let mut compared = 0;
-    for (script, told) in commands() {
+    for (script, told) in page::commands("docs/first-run.md") {
         let printed = succeed(&mut shell(&lab.0, &script));
         eprintln!("{script}\n{printed}");
         // `boot` tells people only, and how long it took.
         if !printed.trim().is_empty() {
-            assert_eq!(words(&printed), words(&told.unwrap_or_default()), "{script}");
+            assert_eq!(page::words(&printed), page::words(&told.unwrap_or_default()), "{script}");
             compared += 1;
         }
     }

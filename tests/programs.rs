@@ -96,6 +96,8 @@ fn every_verb_that_hands_something_over_has_a_schema() {
 fn verbs_write_what_their_schemas_say() {
     for arguments in [
         &["check"][..],
+        &["lint", "haproxy", "--site", "campus"],
+        &["lint", "--list"],
         &["explain", "haproxy", "--site", "campus"],
         &["diff", "haproxy", "galera", "--site", "campus"],
         &["why", "haproxy", "/etc/haproxy/imgbuild.cfg"],

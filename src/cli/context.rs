@@ -147,6 +147,11 @@ impl Context {
         Fetcher::new(self.network(), Policy::default())
     }
 
+    /// What `--project` names.
+    pub(super) fn project_option(&self) -> Option<&Path> {
+        self.options.project.as_deref()
+    }
+
     /// The directory of the project.
     pub(super) fn root(&self) -> Result<PathBuf> {
         match &self.options.project {

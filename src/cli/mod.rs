@@ -13,10 +13,12 @@ mod diff;
 mod explain;
 mod gc;
 mod graph;
+mod init;
 mod lab;
 mod lint;
 mod lock;
 mod man;
+mod new;
 mod output;
 mod plan;
 mod preflight;
@@ -86,6 +88,10 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Lay down a whole small project that builds
+    Init(init::Arguments),
+    /// Add a role that builds to a project
+    New(new::Arguments),
     /// Resolve packages and pin them in imgbuild.lock
     Lock(lock::Arguments),
     /// Build images
@@ -144,6 +150,8 @@ pub fn run() -> ExitCode {
     let CommandLine { options, verb } = parsed;
     let context = Context::new(options, name);
     let outcome = match verb {
+        Verb::Init(arguments) => init::run(&context, &arguments),
+        Verb::New(arguments) => new::run(&context, &arguments),
         Verb::Lock(arguments) => lock::run(&context, arguments),
         Verb::Build(arguments) => build::run(&context, &arguments),
         Verb::Boot(arguments) => boot::run(&context, &arguments),

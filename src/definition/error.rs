@@ -16,7 +16,8 @@ pub enum Error {
     /// No directory from the given one upward holds `images/`.
     #[error("no imgbuild project at or above {}", start.display())]
     #[diagnostic(help(
-        "a project is a directory that holds `images/`; change into one or name it with --project"
+        "a project is a directory that holds `images/`; change into one, name it with --project, or \
+         make one with `imgbuild init`"
     ))]
     NoProject {
         /// Where the search began.

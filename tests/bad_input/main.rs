@@ -15,6 +15,7 @@ mod lints;
 mod machine;
 mod packages;
 mod resolving;
+mod scaffolding;
 mod sites;
 mod sources;
 

@@ -321,7 +321,7 @@ fn every_lint_is_described_and_exists() {
         }
         let mut cells = line.strip_prefix("| `").unwrap_or_default().split(" | ");
         if let (Some(name), Some(level), Some(_)) = (cells.next(), cells.next(), cells.next()) {
-            let group = heading.split(' ').last().unwrap_or_default();
+            let group = heading.split(' ').next_back().unwrap_or_default();
             let name = name.trim_matches('`');
             described.insert(format!("{group}: {name} {level}"));
         }

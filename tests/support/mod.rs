@@ -16,6 +16,7 @@ pub mod libconfig;
 pub mod machine;
 pub mod meetings;
 pub mod package;
+pub mod page;
 pub mod programs;
 pub mod project;
 pub mod registry;

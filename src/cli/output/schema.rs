@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 use super::{Output, SCHEMA};
 use crate::artifact::manifest::Manifest;
 use crate::cli::progress::Line;
-use crate::cli::{boot, build, check, completions, explain, gc, lint, lock, man, preflight, why};
+use crate::cli::{
+    boot, build, check, completions, explain, gc, init, lint, lock, man, preflight, why,
+};
 use crate::definition::schema::{File, schema as schema_of_file};
 use crate::inspect::Comparison;
 use crate::inspect::graph::Graph;
@@ -30,6 +32,7 @@ type OfVerbs = (&'static [&'static str], fn(&str) -> Value);
 
 /// What verbs hand over, by the verbs.
 const OUTPUTS: &[OfVerbs] = &[
+    output::<init::Output>(),
     output::<lock::Output>(),
     output::<build::Output<'_>>(),
     output::<boot::Output<'_>>(),

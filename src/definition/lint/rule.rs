@@ -218,9 +218,9 @@ pub fn verdict<'a>(
 pub(in crate::definition) fn check_forbidden(below: &[&[Rule]], rules: &[Rule]) -> Result<()> {
     for rule in rules.iter().filter(|rule| rule.level < Level::Forbid) {
         let lower = below.iter().copied().flatten();
-        let forbidding =
+        let mut forbidding =
             lower.filter(|lower| lower.level == Level::Forbid && lower.lint.name == rule.lint.name);
-        if let Some(lower) = forbidding.last() {
+        if let Some(lower) = forbidding.next_back() {
             let message =
                 format!("`{}` is forbidden at {}: {}", rule.lint.name, lower.place, lower.reason);
             let help = Some("remove one of the two".to_owned());

@@ -6,6 +6,7 @@ use std::path::Path;
 use regex::Regex;
 
 use super::*;
+use crate::scaffold::{Content, Entry};
 
 /// The values in `value` that are not as `schema` says, each by the way to it. Knows the keywords that our
 /// schemas use, and no others.
@@ -128,6 +129,16 @@ fn every_definition_and_overlay_is_as_its_schema_says() {
         }
     }
     assert!(count > 10, "only {count} files were found");
+    for Entry { path, content } in crate::scaffold::project() {
+        let file = match path.file_name().and_then(|name| name.to_str()) {
+            Some("image.toml") => File::Image,
+            Some("overlay.toml") => File::Overlay,
+            _ => continue,
+        };
+        let Content::File { bytes, .. } = content else { panic!("{}", path.display()) };
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(check(file, &text), Vec::<String>::new(), "{}", path.display());
+    }
 }
 
 /// Each table of both schemas with its name.
