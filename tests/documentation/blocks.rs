@@ -15,7 +15,7 @@ use crate::{node, read, root, shell};
 /// A class: what follows `sh,`, and the programs that a block of it may call. For the class without a name: any.
 const CLASSES: &[(&str, &[&str])] = &[
     ("", &[]),
-    ("build", &["imgbuild", "cargo", "git", "sed", "cp", "zstd", "wc", "jq", "time"]),
+    ("build", &["imgbuild", "cargo", "git", "sed", "cp", "zstd", "wc", "jq", "dot", "time"]),
     ("lab", &["imgbuild", "cargo", "git", "sed", "mkdir", "cat", "sleep"]),
     ("site", &["imgbuild", "install", "head", "base64"]),
     ("node", &["qm", "pct", "pvesm", "pveum", "scp", "install", "genisoimage", "shred"]),
