@@ -16,7 +16,7 @@ use crate::{node, read, root, shell};
 const CLASSES: &[(&str, &[&str])] = &[
     ("", &[]),
     ("build", &["imgbuild", "cargo", "git", "sed", "cp", "zstd", "wc", "jq", "dot", "time"]),
-    ("lab", &["imgbuild", "cargo", "git", "sed", "mkdir", "cat", "sleep"]),
+    ("lab", &["imgbuild", "cargo", "git", "sed", "mkdir", "cat", "sleep", "cd"]),
     ("site", &["imgbuild", "install", "head", "base64"]),
     ("node", &["qm", "pct", "pvesm", "pveum", "scp", "install", "genisoimage", "shred"]),
     ("host", &["apt", "usermod", "grep", "unshare", "cat", "apparmor_parser", "gpg"]),
