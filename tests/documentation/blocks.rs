@@ -15,12 +15,15 @@ use crate::{node, read, root, shell};
 /// A class: what follows `sh,`, and the programs that a block of it may call. For the class without a name: any.
 const CLASSES: &[(&str, &[&str])] = &[
     ("", &[]),
-    ("build", &["imgbuild", "cargo", "git", "sed", "cp", "zstd", "wc", "jq", "dot", "time"]),
+    (
+        "build",
+        &["imgbuild", "cargo", "git", "sed", "cp", "zstd", "wc", "jq", "dot", "time", "ci/run"],
+    ),
     ("lab", &["imgbuild", "cargo", "git", "sed", "mkdir", "cat", "sleep", "cd"]),
     ("site", &["imgbuild", "install", "head", "base64"]),
     ("node", &["qm", "pct", "pvesm", "pveum", "scp", "install", "genisoimage", "shred"]),
     ("host", &["apt", "usermod", "grep", "unshare", "cat", "apparmor_parser", "gpg"]),
-    ("heavy", &["cargo", "git", "cd", "pip", "python3", "mdbook", ".ci/run"]),
+    ("heavy", &["cargo", "git", "cd", "pip", "python3", "mdbook", "nix", ".ci/run"]),
     ("guest", &["cd", "cut", "mariadb", "mount", "runuser", "socat"]),
 ];
 
@@ -233,7 +236,7 @@ fn tests_and_benchmarks_that_are_shown_exist() {
 /// Everything in which a test may be, or be told by a variable what to do.
 fn sources() -> String {
     let mut text = String::new();
-    for directory in ["src", "tests", "benches"] {
+    for directory in ["src", "tests", "benches", "ci"] {
         for entry in WalkDir::new(root().join(directory)) {
             let path = entry.unwrap().into_path();
             if path.extension().is_none_or(|extension| extension != "md") {
@@ -287,7 +290,9 @@ fn variables_of_the_environment_that_are_shown_exist() {
             .find_iter(&read(&document.path))
             .map(|it| it.as_str().to_owned())
             .filter(|name| {
-                !sources.contains(&format!("\"{name}\"")) && !sources.contains(&format!("{{{name}"))
+                ["\"{}\"", "{{}", "vars.{}", "secrets.{}"]
+                    .iter()
+                    .all(|form| !sources.contains(&form.replace("{}", name)))
             })
             .collect::<BTreeSet<_>>();
         wrong.extend(unknown.iter().map(|name| format!("{}: {name}", document.path.display())));

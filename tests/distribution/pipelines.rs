@@ -1,0 +1,238 @@
+//! The pipelines for forges, against the script that they call and the project that they are for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imgbuild::definition::Project;
+use regex::Regex;
+use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use serde_json::{Map, Value};
+
+use crate::script::steps;
+use crate::{read, root};
+
+const GITLAB: &str = "ci/gitlab.yml";
+const ACTIONS: [&str; 2] = ["ci/github.yml", "ci/forgejo.yml"];
+
+/// A pipeline, as JSON.
+fn pipeline(path: &str) -> Value {
+    let text = read(path);
+    let documents = Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(documents.len(), 1, "{path}");
+    json(&documents[0])
+}
+
+fn json(yaml: &Yaml<'_>) -> Value {
+    match yaml {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(value)) => Value::Bool(*value),
+        Yaml::Value(Scalar::Integer(value)) => (*value).into(),
+        Yaml::Value(Scalar::String(value)) => Value::String(value.to_string()),
+        Yaml::Sequence(items) => items.iter().map(json).collect(),
+        Yaml::Mapping(entries) => {
+            let entry = |(key, value): (&Yaml<'_>, &Yaml<'_>)| {
+                (key.as_str().expect("a key is a text").to_owned(), json(value))
+            };
+            Value::Object(entries.iter().map(entry).collect::<Map<_, _>>())
+        }
+        other => panic!("pipelines need no {other:?}"),
+    }
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let items = value.as_array().unwrap_or_else(|| panic!("no list: {value}"));
+    items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
+}
+
+/// The jobs of a workflow.
+fn jobs(workflow: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    workflow["jobs"].as_object().unwrap().iter()
+}
+
+/// The steps of all jobs of a workflow.
+fn all_steps(workflow: &Value) -> Vec<&Value> {
+    jobs(workflow).flat_map(|(_, job)| job["steps"].as_array().unwrap()).collect()
+}
+
+/// The lines of shell in a pipeline.
+fn lines(path: &str) -> Vec<String> {
+    let pipeline = pipeline(path);
+    if path != GITLAB {
+        let commands = all_steps(&pipeline).into_iter().filter_map(|step| step["run"].as_str());
+        return commands.map(str::to_owned).collect();
+    }
+    let jobs = pipeline.as_object().unwrap().values().filter(|job| job["script"].is_array());
+    jobs.flat_map(|job| strings(&job["script"])).collect()
+}
+
+fn paths() -> impl Iterator<Item = &'static str> {
+    std::iter::once(GITLAB).chain(ACTIONS)
+}
+
+#[test]
+fn every_line_of_shell_is_a_step_of_the_script() {
+    // No expression of the forge among them: what somebody calls a branch would be executed.
+    let line = Regex::new(
+        r#"^(if \[ "\$BOOT" != no \]; then )?ci/run ([a-z]+)(( "\$[A-Z_]+")+| out/plan\.md| > updates\.json)?(; fi)?$"#,
+    )
+    .unwrap();
+    let steps = steps();
+    for path in paths() {
+        let mut called = BTreeSet::new();
+        for text in lines(path) {
+            let found = line.captures(&text).unwrap_or_else(|| panic!("{path}: {text}"));
+            assert!(steps.contains(&found[2]), "{path}: ci/run has no step {}", &found[2]);
+            called.insert(found[2].to_owned());
+        }
+        let left: Vec<&String> = steps.difference(&called).collect();
+        assert!(left.is_empty(), "{path} never calls {left:?}");
+    }
+}
+
+#[test]
+fn every_role_is_built_everywhere() {
+    let project = Project::load(root()).unwrap();
+    let roles: BTreeSet<String> = project.roles().map(|role| role.name.to_string()).collect();
+    // Each with the format in which it is booted.
+    let gitlab = pipeline(GITLAB);
+    let matrix = gitlab["build"]["parallel"]["matrix"].as_array().unwrap();
+    let mut built = Vec::new();
+    for entry in matrix {
+        let roles = match &entry["ROLE"] {
+            Value::String(role) => vec![role.clone()],
+            roles => strings(roles),
+        };
+        built.extend(roles.into_iter().map(|role| (role, entry["BOOT"].clone())));
+    }
+    assert_eq!(built.len(), roles.len(), "{GITLAB}");
+    let built: BTreeMap<String, Value> = built.into_iter().collect();
+    assert_eq!(built.keys().cloned().collect::<BTreeSet<_>>(), roles, "{GITLAB}");
+    for format in built.values() {
+        assert!(["any", "lxc", "qcow2", "no"].contains(&format.as_str().unwrap()), "{format}");
+    }
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        let entries =
+            workflow["jobs"]["build"]["strategy"]["matrix"]["include"].as_array().unwrap();
+        let role =
+            |entry: &Value| (entry["role"].as_str().unwrap().to_owned(), entry["boot"].clone());
+        assert_eq!(entries.len(), roles.len(), "{path}");
+        assert_eq!(entries.iter().map(role).collect::<BTreeMap<_, _>>(), built, "{path}");
+    }
+}
+
+#[test]
+fn sites_are_those_of_the_project() {
+    let exists = |site: &str| root().join("overlays").join(site).is_dir();
+    assert!(exists(pipeline(GITLAB)["variables"]["IMGBUILD_SITE"].as_str().unwrap()));
+    let default = Regex::new(r"inputs\.site \|\| '([a-z]+)'").unwrap();
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        let site = &workflow["on"]["workflow_dispatch"]["inputs"]["site"]["options"];
+        let told = workflow["env"]["IMGBUILD_SITE"].as_str().unwrap().to_owned();
+        let default = default.captures(&told).unwrap()[1].to_owned();
+        for site in strings(site).into_iter().chain([default]) {
+            assert!(exists(&site), "{path}: there is no site {site}");
+        }
+    }
+}
+
+#[test]
+fn actions_of_others_are_pinned_by_their_commit() {
+    let pinned =
+        Regex::new(r"uses: (https://[\w./-]+/)?[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d").unwrap();
+    for path in ACTIONS {
+        for line in read(path).lines().filter(|line| line.contains("uses:")) {
+            assert!(pinned.is_match(line), "{path}: {line}");
+        }
+        // Nor does anything that is checked out keep the token of the run.
+        for step in all_steps(&pipeline(path)) {
+            if step["uses"].as_str().is_some_and(|uses| uses.contains("/checkout@")) {
+                assert_eq!(step["with"]["persist-credentials"], false, "{path}: {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_two_steps_are_given_a_secret_and_none_of_a_fork() {
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        for (name, job) in jobs(&workflow) {
+            let secret = |step: &&Value| {
+                let text = step.to_string();
+                text.contains("secrets.") || text.contains("github.token")
+            };
+            let told: Vec<&str> = job["steps"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(secret)
+                .map(|step| step["run"].as_str().unwrap_or("an action"))
+                .collect();
+            let wanted: &[&str] = match name.as_str() {
+                "plan" => &[r#"ci/run plan "$IMGBUILD_SITE""#, "ci/run comment out/plan.md"],
+                "swap" => &[r#"ci/run swap "$IMGBUILD_SITE""#],
+                _ => &[],
+            };
+            assert_eq!(told, wanted, "{path}: {name}");
+        }
+        let plan = workflow["jobs"]["plan"]["if"].as_str().unwrap();
+        assert!(plan.contains("head.repo.full_name == github.repository"), "{path}: {plan}");
+        assert!(workflow["on"].get("pull_request_target").is_none(), "{path}");
+    }
+    let plan = pipeline(GITLAB)["plan"]["rules"][0]["if"].as_str().unwrap().to_owned();
+    assert!(plan.contains("$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID"), "{plan}");
+}
+
+#[test]
+fn jobs_have_no_more_rights_than_they_use() {
+    let workflow = pipeline("ci/github.yml");
+    assert_eq!(workflow["permissions"], Value::Object(Map::new()));
+    for (name, job) in jobs(&workflow) {
+        let writes: Vec<&String> = job["permissions"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, level)| *level != "read")
+            .map(|(scope, _)| scope)
+            .collect();
+        let wanted: &[&str] = if name == "plan" { &["pull-requests"] } else { &[] };
+        assert_eq!(writes, wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_swap_is_started_by_hand_and_never_twice_at_once() {
+    let swap = &pipeline(GITLAB)["swap"];
+    assert_eq!(swap["rules"][0]["when"], "manual");
+    assert_eq!(swap["interruptible"], false);
+    assert!(swap["resource_group"].is_string());
+    assert!(swap["environment"]["name"].is_string());
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        let swap = &workflow["jobs"]["swap"];
+        let when = swap["if"].as_str().unwrap();
+        assert!(when.contains("github.event_name == 'workflow_dispatch'"), "{path}: {when}");
+        assert!(when.contains("github.ref == 'refs/heads/main'"), "{path}: {when}");
+        assert_eq!(swap["concurrency"]["cancel-in-progress"], false, "{path}");
+        assert!(swap["concurrency"]["group"].is_string(), "{path}");
+        // A push would otherwise end the run that it is a part of.
+        let cancels = workflow["concurrency"]["cancel-in-progress"].as_str().unwrap();
+        assert_eq!(cancels, "${{ github.event_name == 'pull_request' }}", "{path}");
+    }
+    assert!(pipeline("ci/github.yml")["jobs"]["swap"]["environment"].is_string());
+}
+
+#[test]
+fn every_variable_is_described() {
+    let page = read("docs/ci.md");
+    let variable = Regex::new(r"\bIMGBUILD(_[A-Z]+)*\b|\$\{(CI|GITHUB)_[A-Z0-9_]+").unwrap();
+    for path in paths().chain(["ci/run"]) {
+        for found in variable.find_iter(&read(path)) {
+            let name = found.as_str().trim_start_matches("${");
+            // What the forge sets by itself needs no description; that it is used does not surprise.
+            let ours = name.starts_with("IMGBUILD");
+            assert!(!ours || page.contains(&format!("`{name}`")), "{path}: {name}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! `ci/run`, with programs that take down how they are called, and with imgbuild itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::recorder::{Recorder, executable};
+use crate::support::archive::Archive;
+use crate::support::base::base;
+use crate::support::package::Package;
+use crate::support::project::{Project, STORE_VARIABLE};
+use crate::{has, read, root};
+
+/// What decides in a pipeline how the script behaves. None of it may come from where the tests run.
+const FORGES: [&str; 4] = ["GITHUB_ACTIONS", "GITLAB_CI", "IMGBUILD", "IMGBUILD_SITE"];
+
+/// The script in `project`, with these arguments.
+fn script(project: &Path, arguments: &[&str]) -> Command {
+    fs::create_dir_all(project.join("ci")).unwrap();
+    executable(&project.join("ci/run"), &read("ci/run"));
+    let mut command = Command::new(project.join("ci/run"));
+    command.args(arguments).env("NO_PROXY", "127.0.0.1");
+    for name in FORGES {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The steps that `ci/run help` names.
+pub fn steps() -> BTreeSet<String> {
+    let output = Command::new(root().join("ci/run")).arg("help").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let help = String::from_utf8(output.stdout).unwrap();
+    let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
+    lines.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let errors = text(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    output
+}
+
+#[test]
+fn every_step_calls_verbs_as_they_are() {
+    if !has("jq") {
+        return;
+    }
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["check"], &["check"]),
+        (&["lint"], &["lint"]),
+        (&["lint", "haproxy"], &["lint"]),
+        (&["updates"], &["lock"]),
+        (&["build", "haproxy", "cache"], &["build"]),
+        (&["report", "haproxy"], &["report"]),
+        (&["boot", "haproxy", "any"], &["boot"]),
+        (&["boot", "files", "qcow2"], &["boot"]),
+        (&["trim"], &["gc"]),
+        (&["plan", "campus"], &["plan"]),
+        (&["swap", "campus"], &["preflight", "plan", "swap"]),
+    ];
+    // These install packages, look for the program, and talk to a forge.
+    let others = ["tools", "prepare", "program", "comment"];
+    let tried = cases.iter().map(|(arguments, _)| arguments[0]).chain(others);
+    assert_eq!(steps(), tried.map(str::to_owned).collect::<BTreeSet<_>>());
+
+    for site in [None, Some("campus")] {
+        for (arguments, verbs) in cases {
+            let recorder = Recorder::new(&[("imgbuild", r#"{"unlocked": []}"#)]);
+            let directory = tempfile::tempdir().unwrap();
+            let mut step = script(directory.path(), arguments);
+            step.env("IMGBUILD", recorder.program("imgbuild"));
+            if let Some(site) = site {
+                step.env("IMGBUILD_SITE", site);
+            }
+            // There are no lines of JSON in the answer of the recorder, and no remarks to be made of it.
+            succeed(&mut step);
+            let calls = recorder.taken_down();
+            for words in &calls {
+                let parsed = imgbuild::cli::command().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{words:?}\n{}", parsed.unwrap_err());
+            }
+            let called: Vec<&str> = calls.iter().map(|words| words[1].as_str()).collect();
+            // Which roles are locked is asked before they are built.
+            let asked = |verb: &&str| arguments[0] != "check" && *verb == "check";
+            let mut called: Vec<&str> = called.into_iter().filter(|it| !asked(it)).collect();
+            called.dedup();
+            assert_eq!(called, *verbs, "{arguments:?}");
+            let told = calls.iter().any(|words| words.contains(&"--site".to_owned()));
+            let for_site = ["build", "report", "boot"].contains(&arguments[0])
+                || *arguments == ["lint", "haproxy"];
+            let named = ["plan", "swap"].contains(&arguments[0]);
+            assert_eq!(told, named || (for_site && site.is_some()), "{arguments:?}: {calls:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_step_is_refused() {
+    for arguments in [&[][..], &["deploy"], &["build"], &["plan"], &["check", "campus"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = script(directory.path(), arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).starts_with("usage: ci/run STEP"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_role_that_nobody_has_locked_is_named_and_left_out() {
+    if !has("jq") {
+        return;
+    }
+    let recorder = Recorder::new(&[("imgbuild", r#"{"unlocked": ["proxysql"]}"#)]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut step = script(directory.path(), &["build", "proxysql"]);
+    let output = succeed(step.env("IMGBUILD", recorder.program("imgbuild")));
+    let said = text(&output.stderr);
+    assert!(said.contains("proxysql is not in imgbuild.lock, and is not built"), "{said}");
+    assert!(recorder.taken_down().iter().all(|words| words[1] == "check"));
+
+    let mut step = script(directory.path(), &["build", "proxysql", "cache"]);
+    step.env("GITHUB_ACTIONS", "true").env("IMGBUILD", recorder.program("imgbuild"));
+    let output = succeed(&mut step);
+    assert!(text(&output.stdout).starts_with("::warning::proxysql is not in"), "{output:?}");
+    let last = recorder.taken_down().pop().unwrap();
+    assert_eq!(last[1..], ["build", "cache", "--json"]);
+}
+
+/// A role on an archive of its own, locked.
+fn locked() -> (Archive, Project) {
+    let archive = Archive::new(&[Package::new("web", "1.0")]);
+    let project = Project::small(&archive, "[\"web\"]", "");
+    project.succeed(&["lock"]);
+    (archive, project)
+}
+
+/// The script with imgbuild itself.
+fn real(project: &Project, arguments: &[&str]) -> Command {
+    let mut command = script(&project.path(), arguments);
+    command.env("IMGBUILD", env!("CARGO_BIN_EXE_imgbuild")).env(STORE_VARIABLE, &project.store);
+    command
+}
+
+#[test]
+fn a_small_project_is_checked_built_and_reported() {
+    let Some(base) = base().filter(|_| has("jq")) else { return };
+    let archive = Archive::with_base(base, &[]);
+    let project = Project::on_base(base, &archive, "[[run]]\ncommand = [\"true\"]\n");
+    project.succeed(&["lock"]);
+    succeed(&mut real(&project, &["check"]));
+    succeed(&mut real(&project, &["lint"]));
+    let built = succeed(&mut real(&project, &["build", "app"]));
+    let told: Value = serde_json::from_slice(&built.stdout).unwrap();
+    assert_eq!(told["artifacts"][0]["role"], "app");
+    assert_eq!(project.read("out/build-app.json"), text(&built.stdout));
+    succeed(&mut real(&project, &["report", "app"]));
+    assert!(project.read("out/report-app.html").contains("<title>"));
+}
+
+#[test]
+fn a_mistake_becomes_a_remark_at_its_line() {
+    if !has("jq") {
+        return;
+    }
+    let (_archive, project) = locked();
+    succeed(&mut real(&project, &["check"]));
+    assert_eq!(project.read("out/code-quality.json"), "[]\n");
+    succeed(&mut real(&project, &["trim"]));
+    project.append("images/app/image.toml", "\ncolour = \"red, 100%\"\n");
+    let line = project.read("images/app/image.toml").lines().count();
+    let output = real(&project, &["check"]).env("GITHUB_ACTIONS", "true").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stdout);
+    let remark = format!("::error file=images/app/image.toml,line={line},col=1::");
+    assert!(said.contains(&remark), "{said}");
+    let quality: Value = serde_json::from_str(&project.read("out/code-quality.json")).unwrap();
+    assert_eq!(quality[0]["location"]["path"], "images/app/image.toml");
+    assert_eq!(quality[0]["location"]["lines"]["begin"], line);
+}
+
+#[test]
+fn the_program_is_found_and_kept() {
+    let recorder = Recorder::new(&[("imgbuild", "imgbuild 0.1.0\n")]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", recorder.programs().display());
+    for (name, value) in [("IMGBUILD", recorder.program("imgbuild")), ("PATH", path.into())] {
+        let _ = fs::remove_dir_all(directory.path().join("target"));
+        let output = succeed(script(directory.path(), &["program"]).env(name, value));
+        assert_eq!(text(&output.stdout), "imgbuild 0.1.0\n");
+    }
+    // From then on it is that one, even if its mode was lost on the way.
+    let copy = directory.path().join("target/ci/imgbuild");
+    fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    recorder.taken_down();
+    succeed(&mut script(directory.path(), &["trim"]));
+    assert_eq!(recorder.taken_down()[0][1], "gc");
+}
+
+/// A token that is easy to find again.
+const TOKEN: &str = "glpat-not-for-everybody";
+
+/// Says something below a request of a forge, where there are these comments already, and returns the words of the
+/// last call of curl.
+fn comment(forge: &[(&str, &str)], comments: &str) -> Vec<String> {
+    let recorder = Recorder::new(&[("curl", comments)]);
+    let directory: TempDir = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("out")).unwrap();
+    fs::write(directory.path().join("out/plan.md"), "lb1: replace\n").unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut step = script(directory.path(), &["comment", "out/plan.md"]);
+    step.env("PATH", format!("{}:{path}", recorder.programs().display()));
+    step.env("IMGBUILD_COMMENT_TOKEN", TOKEN).envs(forge.iter().copied());
+    succeed(&mut step);
+    let calls = recorder.taken_down();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    for words in &calls {
+        assert!(words.iter().all(|word| !word.contains(TOKEN)), "{words:?}");
+        assert!(words.windows(2).any(|pair| pair == ["--config", "-"]), "{words:?}");
+    }
+    assert_eq!(recorder.input().matches(TOKEN).count(), 2);
+    let said = fs::read_to_string(directory.path().join("out/comment.json")).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["body"], "<!-- imgbuild -->\nlb1: replace\n");
+    calls.last().unwrap().clone()
+}
+
+#[test]
+fn a_comment_is_made_once_and_then_kept_up_to_date() {
+    if !has("jq") {
+        return;
+    }
+    let gitlab = [
+        ("GITLAB_CI", "true"),
+        ("CI_API_V4_URL", "https://git.example/api/v4"),
+        ("CI_PROJECT_ID", "7"),
+        ("CI_MERGE_REQUEST_IID", "12"),
+    ];
+    let github = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_API_URL", "https://api.github.example"),
+        ("GITHUB_REPOSITORY", "anna/campus"),
+        ("IMGBUILD_REQUEST", "12"),
+    ];
+    let notes = "https://git.example/api/v4/projects/7/merge_requests/12/notes";
+    let comments = "https://api.github.example/repos/anna/campus/issues";
+    let other = r#"[{"id": 3, "body": "well done"}]"#;
+    let ours = r#"[{"id": 3, "body": "well done"}, {"id": 5, "body": "<!-- imgbuild -->\nold"}]"#;
+    let cases = [
+        (&gitlab, other, "POST", notes.to_owned()),
+        (&gitlab, ours, "PUT", format!("{notes}/5")),
+        (&github, other, "POST", format!("{comments}/12/comments")),
+        (&github, ours, "PATCH", format!("{comments}/comments/5")),
+    ];
+    for (forge, comments, method, url) in cases {
+        let words = comment(forge, comments);
+        assert!(words.windows(2).any(|pair| pair == ["--request", method]), "{words:?}");
+        assert_eq!(words.last().unwrap(), &url);
+    }
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    if has("shellcheck") {
+        let output = Command::new("shellcheck").arg(root().join("ci/run")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stdout));
+    }
+}
