@@ -171,6 +171,9 @@ pub struct Package {
     pub architecture: String,
     /// The SHA-256 of the `.deb`.
     pub sha256: Digest,
+    /// Where the `.deb` may be had. None if it was given by hand and is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The image whose layer installed it.
     pub image: String,
 }
@@ -365,6 +368,7 @@ mod tests {
                 version: "3.0.11-1+deb13u3".to_owned(),
                 architecture: "amd64".to_owned(),
                 sha256: digest("deb"),
+                url: Some("http://deb.debian.org/debian/pool/haproxy.deb".to_owned()),
                 image: "haproxy".to_owned(),
             }],
             sources: Vec::new(),

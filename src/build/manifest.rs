@@ -1,7 +1,7 @@
 //! What the manifest says of a built stack.
 
 use super::plan::unpinned;
-use super::{Check, Layer, LockedDisk, LockedImage, LockedPlan, LockedRole};
+use super::{Check, Layer, LockedDisk, LockedImage, LockedPlan, LockedRole, PinnedPackage};
 use crate::artifact::lint::Tolerated;
 use crate::artifact::manifest::{
     self, Builder, Disk, File, Manifest, Oci, Package, SCHEMA, Source, State,
@@ -98,17 +98,25 @@ pub(super) fn layer(layer: &Layer) -> manifest::Layer {
 /// The packages of `images`, by name.
 pub(crate) fn packages<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Package> {
     let mut packages: Vec<Package> = images
-        .flat_map(|image| image.packages.iter().map(move |pinned| (image, &pinned.package)))
-        .map(|(image, package)| Package {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            architecture: package.architecture.clone(),
-            sha256: package.sha256,
+        .flat_map(|image| image.packages.iter().map(move |pinned| (image, pinned)))
+        .map(|(image, pinned)| Package {
+            name: pinned.package.name.clone(),
+            version: pinned.package.version.clone(),
+            architecture: pinned.package.architecture.clone(),
+            sha256: pinned.package.sha256,
+            url: pinned.urls.first().filter(|_| !is_given(image, pinned)).cloned(),
             image: image.name.clone(),
         })
         .collect();
     packages.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
     packages
+}
+
+/// Whether something else was given by hand for a package of `image`.
+fn is_given(image: &LockedImage, pinned: &PinnedPackage) -> bool {
+    let name = pinned.package.source.as_deref();
+    let mut files = image.files.iter();
+    files.any(|file| Some(file.upstream.name.as_str()) == name && file.unpinned().is_some())
 }
 
 fn sources<'a>(images: impl Iterator<Item = &'a LockedImage>) -> Vec<Source> {

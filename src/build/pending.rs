@@ -70,8 +70,15 @@ pub fn stack_of(store: &Store, role: &LockedRole, format: Format) -> [Vec<Pendin
 /// would give it today, and there are no others.
 ///
 /// What was given for a source by hand, in place of what is still pinned, counts as what would be given again.
-pub fn is_current(mut role: LockedRole, manifest: &Manifest) -> bool {
-    give_again(&mut role, manifest);
+pub fn is_current(role: &LockedRole, manifest: &Manifest) -> bool {
+    let given;
+    let role = match manifest.unpinned.is_empty() {
+        true => role,
+        false => {
+            given = give_again(role.clone(), manifest);
+            &given
+        }
+    };
     if role.unpinned() != manifest.unpinned {
         return false;
     }
@@ -99,10 +106,7 @@ pub fn is_current(mut role: LockedRole, manifest: &Manifest) -> bool {
 
 /// Gives for the sources of `role` what was given for them when an artifact with `manifest` was built. Only
 /// what is said to be unpinned there: a pin that has changed since makes another image.
-fn give_again(role: &mut LockedRole, manifest: &Manifest) {
-    if manifest.unpinned.is_empty() {
-        return;
-    }
+fn give_again(mut role: LockedRole, manifest: &Manifest) -> LockedRole {
     for image in role.images_mut() {
         let name = image.name.clone();
         for pinned in image.sources.iter_mut().chain(&mut image.files) {
@@ -119,6 +123,7 @@ fn give_again(role: &mut LockedRole, manifest: &Manifest) {
             }
         }
     }
+    role
 }
 
 /// What lies below a layer that is looked at.

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod context;
 mod diff;
+mod document;
 mod explain;
 mod gc;
 mod graph;
@@ -23,12 +24,15 @@ mod output;
 mod plan;
 mod preflight;
 mod progress;
+mod provenance;
 mod prune;
 mod report;
 mod rollback;
+mod sbom;
 mod schema;
 mod site;
 mod status;
+mod subject;
 mod swap;
 mod teller;
 mod why;
@@ -112,6 +116,10 @@ enum Verb {
     Report(report::Arguments),
     /// Draw how definitions, layers or the roles of a site hang together
     Graph(graph::Arguments),
+    /// Write a bill of materials of an image: its packages, sources, licences and files
+    Sbom(sbom::Arguments),
+    /// Write how an artifact was built, and of what (SLSA provenance)
+    Provenance(provenance::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -162,6 +170,8 @@ pub fn run() -> ExitCode {
         Verb::Why(arguments) => why::run(&context, &arguments),
         Verb::Report(arguments) => report::run(&context, &arguments),
         Verb::Graph(arguments) => graph::run(&context, &arguments),
+        Verb::Sbom(arguments) => sbom::run(&context, &arguments),
+        Verb::Provenance(arguments) => provenance::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),

@@ -88,7 +88,7 @@ impl Opened {
             Deployment::new::<Report>(&project, site, &arguments.artifacts, |role, manifest| {
                 // A role that cannot be locked here has no artifact that is known to be up to date.
                 let role = context.locked_role(&project, &lock, role.as_str(), Some(site));
-                Ok(role.is_ok_and(|role| crate::build::is_current(role, manifest)))
+                Ok(role.is_ok_and(|role| crate::build::is_current(&role, manifest)))
             })?;
         say_unpinned(context, deployment.artifacts());
         let wanted = deployment.wanted()?;

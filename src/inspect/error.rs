@@ -52,6 +52,16 @@ pub enum Error {
         #[diagnostic_source]
         source: manifest::Error,
     },
+    /// A file of the project that cannot be read.
+    #[error("cannot read {}", path.display())]
+    #[diagnostic(help("it is an input of the image, so its digest belongs to the provenance"))]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A file that is neither an artifact nor a manifest.
     #[error("{} is neither an artifact nor a manifest", path.display())]
     #[diagnostic(help(

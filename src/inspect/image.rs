@@ -65,6 +65,13 @@ pub struct Layer {
     pub size: Option<u64>,
 }
 
+impl From<manifest::Layer> for Layer {
+    fn from(layer: manifest::Layer) -> Self {
+        let manifest::Layer { image, kind, digest, size, .. } = layer;
+        Self { image, kind, digest: Some(digest), size: Some(size) }
+    }
+}
+
 impl Layer {
     /// What people call it: `haproxy files`.
     pub fn name(&self) -> String {
@@ -118,13 +125,20 @@ impl<'a> Inspector<'a> {
     /// # Errors
     /// It is none of these, or has no manifest beside it.
     pub fn artifact(&self, path: &Path) -> Result<Image, Error> {
+        self.built(path.display().to_string(), self.artifact_manifest(path)?)
+    }
+
+    /// The manifest of an artifact: the path of a template, a disk, or the manifest itself.
+    ///
+    /// # Errors
+    /// It is none of these, or has no manifest beside it.
+    pub fn artifact_manifest(&self, path: &Path) -> Result<Manifest, Error> {
         let manifest =
             manifest_of(path).ok_or_else(|| Error::NotAnArtifact { path: path.to_owned() })?;
         let text = fs::read_to_string(&manifest)
             .map_err(|source| Error::Manifest { path: manifest.clone(), source })?;
-        let manifest = Manifest::from_json(&text)
-            .map_err(|source| Error::NotAManifest { path: manifest.clone(), source })?;
-        self.built(path.display().to_string(), manifest)
+        Manifest::from_json(&text)
+            .map_err(|source| Error::NotAManifest { path: manifest.clone(), source })
     }
 
     /// The image whose digest begins with `text`, if it can be one and such an image was built here.
@@ -132,21 +146,42 @@ impl<'a> Inspector<'a> {
     /// # Errors
     /// There is none, or there are several.
     pub fn digest(&self, text: &str) -> Result<Image, Error> {
+        let manifest = self.digest_manifest(text)?;
+        self.built(manifest.digest.short(), manifest)
+    }
+
+    /// The manifest of the image whose digest begins with `text`.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn digest_manifest(&self, text: &str) -> Result<Manifest, Error> {
         let keys = self.store.keys(MANIFEST);
         let found: Vec<Digest> =
             keys.into_iter().filter(|key| key.to_string().starts_with(text)).collect();
         let unknown = || Error::UnknownDigest { digest: text.to_owned() };
         match found[..] {
             [] => Err(unknown()),
-            [digest] => {
-                let manifest = self.store.get_key(MANIFEST, &digest).ok_or_else(unknown)?;
-                self.built(digest.short(), manifest)
-            }
+            [digest] => self.store.get_key(MANIFEST, &digest).ok_or_else(unknown),
             _ => Err(Error::Ambiguous {
                 digest: text.to_owned(),
                 list: found.iter().map(Digest::short).collect(),
             }),
         }
+    }
+
+    /// The manifest of what a build of `role` would make, if that was built: of the template, or else of the
+    /// disk.
+    ///
+    /// # Errors
+    /// It was not built here.
+    pub fn role_manifest(&self, role: &LockedRole) -> Result<Manifest, Error> {
+        let site = role.plan.plan.site.as_ref().map(|site| site.name.to_string());
+        let formats = [Format::LxcTemplate, Format::Qcow2];
+        let found = formats.into_iter().find_map(|format| self.current(role, format));
+        found.ok_or_else(|| Error::NotBuilt {
+            role: words(role.plan.role(), site.as_deref()),
+            wanted: format!("what is in `{}`", role.plan.role()),
+        })
     }
 
     /// The image that a build of `role` would make, as far as its layers are in the store.
@@ -212,7 +247,7 @@ impl<'a> Inspector<'a> {
     pub fn current(&self, role: &LockedRole, format: Format) -> Option<Manifest> {
         let site = role.plan.plan.site.as_ref().map(|site| site.name.as_str());
         let mut history = self.history(role.plan.role(), site, format).into_iter();
-        history.find(|manifest| build::is_current(role.clone(), manifest))
+        history.find(|manifest| build::is_current(role, manifest))
     }
 
     /// The image that `manifest` is of.
@@ -221,14 +256,8 @@ impl<'a> Inspector<'a> {
     /// A layer cannot be read.
     pub fn built(&self, label: String, manifest: Manifest) -> Result<Image, Error> {
         let whole = manifest.clone();
-        let layer = |layer: manifest::Layer| Layer {
-            image: layer.image,
-            kind: layer.kind,
-            digest: Some(layer.digest),
-            size: Some(layer.size),
-        };
-        let layers: Vec<Layer> = manifest.layers.into_iter().map(layer).collect();
-        let boot = manifest.disk.into_iter().flat_map(|disk| disk.boot).map(layer).collect();
+        let layers: Vec<Layer> = manifest.layers.into_iter().map(Layer::from).collect();
+        let boot = manifest.disk.into_iter().flat_map(|disk| disk.boot).map(Layer::from).collect();
         let facts = Facts {
             role: manifest.role,
             version: manifest.version,
@@ -265,6 +294,11 @@ impl<'a> Inspector<'a> {
         }
         Ok(Some(archives))
     }
+}
+
+/// How a role is named on the command line.
+pub(super) fn words(role: &str, site: Option<&str>) -> String {
+    site.map_or_else(|| role.to_owned(), |site| format!("{role} --site {site}"))
 }
 
 /// Whether `text` can be the beginning of a digest.

@@ -4,6 +4,7 @@
 //! An [`Image`] is looked at through its manifest and its layers in the store, and, where it was not built
 //! yet, through what the definitions and the lock say of it. Nothing is built, fetched or run.
 
+pub mod bill;
 pub mod compare;
 mod error;
 pub mod graph;
@@ -11,6 +12,7 @@ mod image;
 pub mod lint;
 mod markup;
 mod ownership;
+pub mod provenance;
 pub mod report;
 mod revision;
 pub mod tree;

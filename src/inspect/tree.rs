@@ -58,6 +58,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// Where `path` leads, symbolic links followed to the last; none if it leads nowhere.
+    pub fn follow(&self, path: &Path) -> Option<PathBuf> {
+        self.merged.resolve(path).ok().map(|found| found.entry.path.clone())
+    }
+
     /// Everything below the directory `path`, in path order.
     pub fn below(&self, path: &Path) -> impl Iterator<Item = &MergedEntry<'a>> {
         let entries = self.merged.entries();
@@ -76,11 +81,7 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// The layer cannot be read.
     pub fn read(&self, content: Content, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
-        let layer = &self.layers[content.layer];
-        let mut bytes = vec![0; size];
-        let read: io::Result<()> = layer.file.read_exact_at(&mut bytes, content.offset + offset);
-        read.map_err(|source| Error::Read { layer: layer.digest, source })?;
-        Ok(bytes)
+        bytes(&self.layers[content.layer], content.offset + offset, size)
     }
 
     /// The text of the file at exactly `path`; empty if there is none. What is not UTF-8 is replaced.
@@ -102,4 +103,12 @@ impl<'a> Tree<'a> {
         });
         sizes.sum()
     }
+}
+
+/// `size` bytes of `layer` from `offset` on.
+pub(super) fn bytes(layer: &Archive, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; size];
+    let read: io::Result<()> = layer.file.read_exact_at(&mut bytes, offset);
+    read.map_err(|source| Error::Read { layer: layer.digest, source })?;
+    Ok(bytes)
 }

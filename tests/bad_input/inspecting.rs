@@ -65,6 +65,18 @@ fn files_that_are_no_artifacts() {
 }
 
 #[test]
+fn documents_about_what_was_not_built() {
+    let (_archive, project) = locked();
+    refused("sbom_not_built", &project, &["sbom", "app"]);
+    refused("provenance_not_built", &project, &["provenance", "app", "--out", "app.json"]);
+    assert!(!project.path().join("app.json").exists());
+    refused("sbom_role", &project, &["sbom", "ap"]);
+    refused("sbom_digest", &project, &["sbom", "56ca1d545e05"]);
+    refused("sbom_revision", &project, &["sbom", "HEAD:app"]);
+    refused("provenance_definition", &project, &["provenance", "images/app/image.toml"]);
+}
+
+#[test]
 fn a_role_that_does_not_exist() {
     let (_archive, project) = locked();
     refused("diff_role", &project, &["diff", "ap", "app"]);
@@ -180,6 +192,7 @@ fn what_was_built_is_known_to_the_last_path() {
         name.rsplit('-').next().unwrap_or_default().to_owned()
     };
     let old = digest(&first);
+    documents(&project, first.trim_end(), &old);
     let text = project.succeed(&["diff", &old]);
     assert!(text.contains("-one\n+two\n"), "{text}");
     let second = project.succeed(&["build", "app", "--format", "lxc"]);
@@ -190,6 +203,27 @@ fn what_was_built_is_known_to_the_last_path() {
     assert_eq!(json["files"][0]["path"], "/etc/app.conf");
     assert_eq!(json["layers"][0]["name"], "app files");
     assert_eq!(json["old"]["digest"].as_str().unwrap()[..12], old);
+}
+
+/// Documents about the template at `path`, whose digest is `digest`.
+fn documents(project: &Project, path: &str, digest: &str) {
+    let whole = project.succeed(&["sbom", path]);
+    let spdx: Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(spdx["spdxVersion"], "SPDX-2.3");
+    let file =
+        spdx["files"].as_array().unwrap().iter().find(|it| it["fileName"] == "./etc/app.conf");
+    assert!(file.is_some(), "{whole}");
+    assert_eq!(project.succeed(&["sbom", digest]), whole);
+    assert_eq!(project.succeed(&["sbom", path, "--out", "app.spdx.json"]), "");
+    assert_eq!(project.read("app.spdx.json"), whole);
+    refused_after_build("sbom_out", project, &["sbom", path, "--out", "none/app.json"]);
+    refused_after_build("sbom_site", project, &["sbom", path, "--site", "campus"]);
+    let cyclonedx = project.succeed(&["sbom", digest, "--format", "cyclonedx"]);
+    let cyclonedx: Value = serde_json::from_str(&cyclonedx).unwrap();
+    assert_eq!(cyclonedx["specVersion"], "1.6");
+    let statement = project.succeed(&["provenance", path]);
+    let statement: Value = serde_json::from_str(&statement).unwrap();
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
 }
 
 /// As [`refused`], in a project that has artifacts already.

@@ -2,16 +2,16 @@
 
 mod text;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use miette::Result;
 
 use super::build::FormatName;
 use super::context::Context;
+use super::subject::Subject;
 use crate::artifact::name::Format;
 use crate::definition::Project;
-use crate::inspect::{Checkout, Comparison, Image, Inspector, compare, is_digest};
+use crate::inspect::{Checkout, Comparison, Image, Inspector, compare};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -48,9 +48,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let old = Subject::of(&arguments.old);
     let new = arguments.new.as_ref().map(Subject::of);
     // What is built already says what a role has to be compared as.
-    let old_image = old.built(&inspector)?;
+    let old_image = built(&old, &inspector)?;
     let new_image = match &new {
-        Some(new) => new.built(&inspector)?,
+        Some(new) => built(new, &inspector)?,
         None => None,
     };
     let known = old_image.as_ref().or(new_image.as_ref()).map(|image| &image.facts);
@@ -79,34 +79,13 @@ impl super::output::Output for Comparison {
     const VERBS: &'static [&'static str] = &["diff"];
 }
 
-/// What an argument means.
-#[derive(Debug, PartialEq, Eq)]
-enum Subject<'a> {
-    Artifact(&'a Path),
-    Digest(&'a str),
-    Role { revision: Option<&'a str>, role: &'a str },
-}
-
-impl<'a> Subject<'a> {
-    fn of(text: &'a String) -> Self {
-        let path = Path::new(text);
-        match text.rsplit_once(':') {
-            _ if path.is_file() => Self::Artifact(path),
-            Some((revision, role)) => Self::Role { revision: Some(revision), role },
-            None if text.contains(['/', '.']) => Self::Artifact(path),
-            None if is_digest(text) => Self::Digest(text),
-            None => Self::Role { revision: None, role: text },
-        }
-    }
-
-    /// The image, if it is one that was built.
-    fn built(&self, inspector: &Inspector<'_>) -> Result<Option<Image>> {
-        Ok(match self {
-            Self::Artifact(path) => Some(inspector.artifact(path)?),
-            Self::Digest(digest) => Some(inspector.digest(digest)?),
-            Self::Role { .. } => None,
-        })
-    }
+/// The image, if it is one that was built.
+fn built(subject: &Subject<'_>, inspector: &Inspector<'_>) -> Result<Option<Image>> {
+    Ok(match subject {
+        Subject::Artifact(path) => Some(inspector.artifact(path)?),
+        Subject::Digest(digest) => Some(inspector.digest(digest)?),
+        Subject::Role { .. } => None,
+    })
 }
 
 /// What roles are looked at as.
@@ -141,25 +120,5 @@ impl Roles<'_> {
             return Err(error.into());
         }
         Ok(self.inspector.role(label, &role, self.format)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_mean_what_git_and_artifacts_suggest() {
-        let role = |revision, role| Subject::Role { revision, role };
-        for (text, expected) in [
-            ("haproxy", role(None, "haproxy")),
-            ("HEAD~2:haproxy", role(Some("HEAD~2"), "haproxy")),
-            ("stash@{0}:web", role(Some("stash@{0}"), "web")),
-            ("56ca1d545e05", Subject::Digest("56ca1d545e05")),
-            ("out/a.tar.zst", Subject::Artifact(Path::new("out/a.tar.zst"))),
-            ("a.qcow2", Subject::Artifact(Path::new("a.qcow2"))),
-        ] {
-            assert_eq!(Subject::of(&text.to_owned()), expected);
-        }
     }
 }

@@ -114,7 +114,7 @@ fn lab_site(
         LabSite::new::<Failure>(project, site, &settings.roles, directory, |role, manifest| {
             // A role that cannot be locked here has no artifact that is known to be up to date.
             let role = context.locked_role(project, &lock, role.as_str(), Some(site));
-            Ok(role.is_ok_and(|role| crate::build::is_current(role, manifest)))
+            Ok(role.is_ok_and(|role| crate::build::is_current(&role, manifest)))
         })
         .map_err(|failure| failure.0)?;
     say_unpinned(context, site.artifacts());

@@ -27,6 +27,7 @@ fn package(version: &str) -> Package {
         version: version.to_owned(),
         architecture: "amd64".to_owned(),
         sha256: Digest::of(version),
+        url: None,
         image: "app".to_owned(),
     }
 }

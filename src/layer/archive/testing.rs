@@ -57,13 +57,18 @@ impl Tree {
         self
     }
 
-    /// The archive, in a file that is gone when it is closed.
-    pub fn archive(&self) -> Archive {
+    /// The bytes of the archive.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
         for (entry, content) in self.0.values() {
             writer.append(entry, &mut content.as_slice()).unwrap();
         }
-        let bytes = writer.finish().unwrap();
+        writer.finish().unwrap()
+    }
+
+    /// The archive, in a file that is gone when it is closed.
+    pub fn archive(&self) -> Archive {
+        let bytes = self.bytes();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         let index = Index::read(&file).unwrap();
