@@ -63,6 +63,7 @@ fn every_step_calls_verbs_as_they_are() {
         (&["updates"], &["lock"]),
         (&["build", "haproxy", "cache"], &["build"]),
         (&["report", "haproxy"], &["report"]),
+        (&["bills", "haproxy"], &["sbom", "provenance"]),
         (&["boot", "haproxy", "any"], &["boot"]),
         (&["boot", "files", "qcow2"], &["boot"]),
         (&["trim"], &["gc"]),
@@ -97,7 +98,7 @@ fn every_step_calls_verbs_as_they_are() {
             called.dedup();
             assert_eq!(called, *verbs, "{arguments:?}");
             let told = calls.iter().any(|words| words.contains(&"--site".to_owned()));
-            let for_site = ["build", "report", "boot"].contains(&arguments[0])
+            let for_site = ["build", "report", "bills", "boot"].contains(&arguments[0])
                 || *arguments == ["lint", "haproxy"];
             let named = ["plan", "swap"].contains(&arguments[0]);
             assert_eq!(told, named || (for_site && site.is_some()), "{arguments:?}: {calls:?}");
@@ -165,6 +166,14 @@ fn a_small_project_is_checked_built_and_reported() {
     assert_eq!(project.read("out/build-app.json"), text(&built.stdout));
     succeed(&mut real(&project, &["report", "app"]));
     assert!(project.read("out/report-app.html").contains("<title>"));
+    succeed(&mut real(&project, &["bills", "app"]));
+    for (file, field) in
+        [("spdx", "spdxVersion"), ("cyclonedx", "specVersion"), ("provenance", "_type")]
+    {
+        let bill: Value =
+            serde_json::from_str(&project.read(&format!("out/app.{file}.json"))).unwrap();
+        assert!(bill[field].is_string(), "{file}: {bill}");
+    }
 }
 
 #[test]
