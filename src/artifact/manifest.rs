@@ -368,7 +368,7 @@ mod tests {
                 version: "3.0.11-1+deb13u3".to_owned(),
                 architecture: "amd64".to_owned(),
                 sha256: digest("deb"),
-                url: Some("http://deb.debian.org/debian/pool/haproxy.deb".to_owned()),
+                url: None,
                 image: "haproxy".to_owned(),
             }],
             sources: Vec::new(),
@@ -394,6 +394,19 @@ mod tests {
     #[test]
     fn the_text_of_a_manifest_is_stable() {
         insta::assert_snapshot!(sample().to_json());
+    }
+
+    /// The field came later than the schema: without it the text is what it was.
+    #[test]
+    fn packages_may_say_where_they_may_be_had() {
+        let mut manifest = sample();
+        manifest.packages[0].url = Some("http://deb.debian.org/debian/pool/haproxy.deb".to_owned());
+        let text = manifest.to_json();
+        assert!(
+            text.contains("\"url\": \"http://deb.debian.org/debian/pool/haproxy.deb\""),
+            "{text}"
+        );
+        assert_eq!(Manifest::from_json(&text).unwrap(), manifest);
     }
 
     #[test]

@@ -318,6 +318,7 @@ impl Context {
             let file = builder.tempfile_in(directory).map_err(|error| error.kind());
             let mut file = file?;
             file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
             file.persist(path)?;
             Ok(())
         };

@@ -1,9 +1,6 @@
 //! Documents about images: which image one is about, and where it goes.
 
-use std::fs::Permissions;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use miette::{IntoDiagnostic, Result};
 use serde::Serialize;
@@ -74,13 +71,8 @@ impl About {
         let Some(path) = &self.out else { return context.object(document) };
         let mut text = serde_json::to_string_pretty(document).into_diagnostic()?;
         text.push('\n');
-        write_whole(path, text.as_bytes()).map_err(|error| {
-            let help = "FILE lies in a directory that is there and can be written to";
-            // The text of the error has the other name, which changes.
-            miette::miette!(help = help, "cannot write {}: {}", path.display(), error.kind())
-        })?;
-        context.say(format!("{} written", shown(path)));
-        Ok(())
+        context.write(path, &text)?;
+        context.data(shown(path))
     }
 }
 
@@ -116,21 +108,4 @@ fn locked(
     let lock = context.lock(&project)?;
     let role = context.locked_role(&project, &lock, role, site)?;
     Ok((project, lock, role))
-}
-
-/// Writes `bytes` to `path`, under another name first.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // The umask of the user applies.
-    let mut file = tempfile::Builder::new()
-        .prefix(".imgbuild.")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
