@@ -214,7 +214,7 @@ fn documents(project: &Project, path: &str, digest: &str) {
         spdx["files"].as_array().unwrap().iter().find(|it| it["fileName"] == "./etc/app.conf");
     assert!(file.is_some(), "{whole}");
     assert_eq!(project.succeed(&["sbom", digest]), whole);
-    assert_eq!(project.succeed(&["sbom", path, "--out", "app.spdx.json"]), "");
+    assert_eq!(project.succeed(&["sbom", path, "--out", "app.spdx.json"]), "app.spdx.json\n");
     assert_eq!(project.read("app.spdx.json"), whole);
     refused_after_build("sbom_out", project, &["sbom", path, "--out", "none/app.json"]);
     refused_after_build("sbom_site", project, &["sbom", path, "--site", "campus"]);
