@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::Context;
-use super::lint::{AllowedEntry, show};
+use super::lint::{AllowedEntry, FindingEntry, show};
 use crate::definition::site;
 use crate::inspect::lint::definitions;
 use crate::lock::Unlocked;
@@ -28,8 +28,8 @@ pub(super) struct Output {
     plans: usize,
     /// The images that are not in the lock.
     unlocked: Vec<String>,
-    /// What lints found, in words.
-    findings: Vec<String>,
+    /// What lints found.
+    findings: Vec<FindingEntry>,
     /// What definitions and overlays allow.
     allowed: Vec<AllowedEntry>,
 }
@@ -77,7 +77,7 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
             sites,
             plans,
             unlocked: unlocked.iter().map(|it| it.image.clone()).collect(),
-            findings: judgement.findings.iter().map(ToString::to_string).collect(),
+            findings: judgement.findings.iter().map(FindingEntry::from).collect(),
             allowed: judgement.allowed.iter().map(AllowedEntry::from).collect(),
         })?;
     }

@@ -65,12 +65,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         }
     };
     if let Some(path) = &arguments.out {
-        context.write(path, &report::page(&report))?;
+        context.write(path, &report::page(&report)?)?;
     }
     match (&arguments.out, context.json()) {
         (_, true) => context.output(&report)?,
         (Some(path), false) => context.data(shown(path))?,
-        (None, false) => context.data(report::page(&report).trim_end())?,
+        (None, false) => context.data(report::page(&report)?.trim_end())?,
     }
     Ok(ExitCode::SUCCESS)
 }

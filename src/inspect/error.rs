@@ -12,6 +12,13 @@ use crate::layer::{archive, index};
 /// Why an image cannot be looked into.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
+    /// A template of this program and a report that do not fit.
+    #[error("cannot make a page of the report")]
+    #[diagnostic(help(
+        "this is a mistake in imgbuild: please report it with the output of `imgbuild report … --json`, which has all that \
+         would be on the page"
+    ))]
+    Page(#[source] Box<handlebars::RenderError>),
     /// A layer that is no archive.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -2,12 +2,13 @@
 
 use handlebars::{
     Context, Handlebars, Helper, HelperDef, JsonRender, RenderContext, RenderError, ScopedJson,
+    TemplateError,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Report, RoleReport, SiteReport, treemap};
-use crate::inspect::{bytes, graph};
+use crate::inspect::{Error, bytes, graph};
 
 /// Rows of a difference that are shown before the rest is only counted, and lines of a file.
 const SHOWN: usize = 200;
@@ -49,9 +50,9 @@ impl<'a> Role<'a> {
 
 /// The page that says what `report` has. The same report is always the same page.
 ///
-/// # Panics
-/// If a template of this program is wrong, which its tests would have shown.
-pub fn page(report: &Report) -> String {
+/// # Errors
+/// [`Error::Page`]: a template of this program does not fit `report`.
+pub fn page(report: &Report) -> Result<String, Error> {
     let title = match (&report.site, report.roles.first()) {
         (Some(site), _) => site.name.clone(),
         (None, Some(role)) => format!("{} {}", role.role, role.version),
@@ -66,10 +67,11 @@ pub fn page(report: &Report) -> String {
         level: if report.site.is_some() { 3 } else { 2 },
         roles: report.roles.iter().map(Role::new).collect(),
     };
-    renderer().render("page", &page).expect("the templates fit what they are given")
+    let renderer = renderer().map_err(|error| Error::Page(Box::new(error.into())))?;
+    renderer.render("page", &page).map_err(|error| Error::Page(Box::new(error)))
 }
 
-fn renderer() -> Handlebars<'static> {
+fn renderer() -> Result<Handlebars<'static>, TemplateError> {
     let mut renderer = Handlebars::new();
     renderer.set_strict_mode(true);
     for (name, text) in [
@@ -78,7 +80,7 @@ fn renderer() -> Handlebars<'static> {
         ("role", include_str!("role.hbs")),
         ("difference", include_str!("difference.hbs")),
     ] {
-        renderer.register_template_string(name, text).expect("the template can be read");
+        renderer.register_template_string(name, text)?;
     }
     let helpers: [(&str, Function); 10] = [
         ("bytes", |values| values[0].as_u64().map(bytes).unwrap_or_default().into()),
@@ -95,7 +97,7 @@ fn renderer() -> Handlebars<'static> {
     for (name, function) in helpers {
         renderer.register_helper(name, Box::new(Helping(function)));
     }
-    renderer
+    Ok(renderer)
 }
 
 /// What a helper makes of its arguments. It has as many as the templates give it.

@@ -98,11 +98,11 @@ fn role(text: &str) -> RoleReport {
 #[test]
 fn no_text_of_a_definition_becomes_markup() {
     let report = |text| Report { site: None, roles: vec![role(text)] };
-    let page = super::page(&report(NASTY));
+    let page = super::page(&report(NASTY)).unwrap();
     assert!(!page.contains("<script"), "{page}");
     assert!(page.contains("قاعدة") && page.contains("&lt;script&gt;"), "{page}");
     // As many elements and attributes as of text that means nothing.
-    let plain = super::page(&report("plain"));
+    let plain = super::page(&report("plain")).unwrap();
     let count = |page: &str, sign: char| page.matches(sign).count();
     for sign in ['<', '>', '"'] {
         assert_eq!(count(&page, sign), count(&plain, sign), "{sign}");
@@ -112,13 +112,13 @@ fn no_text_of_a_definition_becomes_markup() {
 #[test]
 fn the_same_report_is_the_same_page() {
     let report = Report { site: None, roles: vec![role("ñoor")] };
-    assert_eq!(super::page(&report), super::page(&report));
+    assert_eq!(super::page(&report).unwrap(), super::page(&report).unwrap());
 }
 
 #[test]
 fn what_was_given_by_hand_and_what_nobody_verified_is_said_loudly() {
     let report = Report { site: None, roles: vec![role("source")] };
-    let page = super::page(&report);
+    let page = super::page(&report).unwrap();
     assert!(page.contains("cannot be built again"), "{page}");
     assert!(page.contains("nobody has verified it"), "{page}");
 }
