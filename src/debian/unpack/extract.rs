@@ -209,20 +209,24 @@ impl<'a> Extraction<'a> {
                 let name = placed.name();
                 match self.write(placed, &name, content)? {
                     true => placed.state = State::Done,
-                    false => placed.state = State::Contested,
+                    false => self.contested(placed, content)?,
                 }
                 Ok(())
             }
-            Answer::Later => {
-                placed.state = State::Contested;
-                if self.package().stanza.is_multi_arch_same() {
-                    let read = |error| self.package().deb.read_error(error);
-                    placed.checksum = Some(files::checksum(content).map_err(read)?);
-                }
-                Ok(())
-            }
+            Answer::Later => self.contested(placed, content),
             Answer::OtherKind(other) => Err(self.conflict(&placed.path, other)),
         }
+    }
+
+    /// Leaves it open who has the place of the file `placed`. What is recorded of the file must not
+    /// depend on which thread came first, so its checksum is taken although nothing is written.
+    fn contested(&self, placed: &mut Placed, content: &mut dyn Read) -> Result<(), Error> {
+        placed.state = State::Contested;
+        if self.package().stanza.is_multi_arch_same() || self.package().lacks_checksums() {
+            let read = |error| self.package().deb.read_error(error);
+            placed.checksum = Some(files::checksum(content).map_err(read)?);
+        }
+        Ok(())
     }
 
     /// Writes the file `placed` in place of a file or link that may be there.

@@ -148,6 +148,31 @@ fn two_names_of_a_directory_are_the_same_place() {
 }
 
 #[test]
+fn what_is_recorded_of_a_file_that_another_name_took_does_not_depend_on_who_came_first() {
+    // Nothing writes the file of `a` when `b` was first, and its checksum was missing then.
+    let lists: Vec<String> = [0, 65_536]
+        .map(|padding| {
+            let fixture = Fixture::new();
+            fixture.write("usr/lib/x", "");
+            symlink("usr/lib", fixture.root.join("lib")).unwrap();
+            let packages = [
+                package("a").file("./usr/lib/f", 0o644, "a"),
+                // One thread begins with the largest package.
+                package("b").file("./lib/f", 0o644, "b").file(
+                    "./usr/b",
+                    0o644,
+                    &".".repeat(padding),
+                ),
+            ];
+            fixture.install_with(&packages, 1).unwrap();
+            fixture.text("var/lib/dpkg/info/a.md5sums")
+        })
+        .into();
+    assert_eq!(lists[0], lists[1]);
+    assert_eq!(lists[0], "0cc175b9c0f1b6a831c399e269772661  usr/lib/f\n");
+}
+
+#[test]
 fn hard_links_to_what_the_package_does_not_ship_are_refused() {
     let fixture = Fixture::new();
     fixture.write("etc/shadow", "secret");
