@@ -6,6 +6,7 @@
 //! [`inspect`] looks into what came out.
 
 pub mod artifact;
+pub mod audit;
 pub mod boot;
 pub mod build;
 pub mod cli;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::lint::{AllowedEntry, FindingEntry, show};
-use crate::definition::site;
+use crate::definition::{Acceptance, site};
 use crate::inspect::lint::definitions;
 use crate::lock::Unlocked;
 use crate::render;
@@ -40,6 +40,7 @@ impl super::output::Output for Output {
 
 pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
+    Acceptance::read_all(project.root())?;
     let judgement = definitions(&project)?;
     let mut plans = 0;
     let sites: Vec<String> = project.sites().map(|site| site.name.to_string()).collect();

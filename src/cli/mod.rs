@@ -2,8 +2,9 @@
 //!
 //! People read stderr, programs read stdout: a path of a finished artifact a line, or with
 //! `--json` one object. Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed, 4 a health gate stayed
-//! red and the node runs what it ran before.
+//! red and the node runs what it ran before, 5 known vulnerabilities were found.
 
+mod audit;
 mod boot;
 mod build;
 mod check;
@@ -46,6 +47,9 @@ use context::Context;
 
 /// Something was verified and is not what it should be.
 const VERIFICATION_FAILED: u8 = 3;
+
+/// Known vulnerabilities were found that nobody accepts.
+const FOUND: u8 = 5;
 
 /// Builds appliance images for Proxmox VE from layered definitions.
 #[derive(Debug, Parser)]
@@ -106,6 +110,8 @@ enum Verb {
     Check(check::Arguments),
     /// Hold definitions, and images as they are built, against all lints
     Lint(lint::Arguments),
+    /// Hold the locked packages against what Debian knows of vulnerabilities
+    Audit(audit::Arguments),
     /// Show the layers of a role, and why each was built or reused
     Explain(explain::Arguments),
     /// Show how two images differ
@@ -165,6 +171,7 @@ pub fn run() -> ExitCode {
         Verb::Boot(arguments) => boot::run(&context, &arguments),
         Verb::Check(arguments) => check::run(&context, &arguments),
         Verb::Lint(arguments) => lint::run(&context, &arguments),
+        Verb::Audit(arguments) => audit::run(&context, &arguments),
         Verb::Explain(arguments) => explain::run(&context, &arguments),
         Verb::Diff(arguments) => diff::run(&context, &arguments),
         Verb::Why(arguments) => why::run(&context, &arguments),

@@ -116,6 +116,18 @@ pub fn field<'a>(paragraph: &'a str, name: &str) -> Result<Option<&'a str>, Malf
     Ok(None)
 }
 
+/// The source package of `package`, and its version, by its field `Source`: `NAME`, or `NAME (VERSION)` if its version
+/// is another (deb-control(5)).
+pub fn source(field: Option<&str>, package: &str, version: &str) -> (String, String) {
+    let field = field.unwrap_or(package);
+    match field.split_once(' ') {
+        Some((name, version)) => {
+            (name.to_owned(), version.trim().trim_matches(['(', ')']).to_owned())
+        }
+        None => (field.to_owned(), version.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@
 //! `serde`: every key and value keeps its place in the file, so that whatever is wrong, at any
 //! depth and in values whose type another file declares, is shown underlined where it stands.
 
+mod acceptance;
 mod account;
 mod container;
 mod debian;
@@ -35,6 +36,7 @@ mod swap;
 mod upstream;
 mod value;
 
+pub use acceptance::Acceptance;
 pub use account::{Accounts, Group, User};
 pub use container::ContainerImage;
 pub use debian::{Debian, Keyring, Repository};

@@ -10,6 +10,7 @@
 
 mod agent;
 mod error;
+mod newer;
 mod registry;
 mod retry;
 mod source;
@@ -25,6 +26,8 @@ use rayon::prelude::*;
 
 pub use registry::MOST_MANIFEST;
 
+pub use newer::{Newer, Validators};
+
 pub use error::{Attempt, Error, FailedDownload, Failure, Missing};
 
 use crate::digest::Digest;
@@ -33,6 +36,9 @@ use crate::store::{Blob, Store};
 use retry::Hosts;
 use source::Wanted;
 use transfer::{End, Meter, Transfer};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 64 * 1024;
 
 /// The label of every single download begins like this, so that a watcher can show them only in the
 /// sum: the step over all of them is labelled [`TOTAL_LABEL`].
@@ -183,7 +189,7 @@ impl Fetcher {
     pub fn get(&self, urls: &[String], limit: u64) -> Result<Vec<u8>, Error> {
         let mut attempts = Vec::new();
         for url in self.hosts.in_order(urls) {
-            match self.get_patiently(url, limit) {
+            match self.patiently(url, || self.get_once(url, limit)) {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => attempts.push(Attempt { url: url.to_owned(), failure }),
             }
@@ -201,14 +207,15 @@ impl Fetcher {
         }
     }
 
-    fn get_patiently(&self, url: &str, limit: u64) -> Result<Vec<u8>, Failure> {
+    /// Asks `url` by `once`, and again while the trouble may pass.
+    fn patiently<T>(&self, url: &str, once: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
         let tries = self.hosts.tries(&self.policy, url);
         let mut tried = 1;
         loop {
-            let failure = match self.get_once(url, limit) {
-                Ok(bytes) => {
+            let failure = match once() {
+                Ok(answer) => {
                     self.hosts.answers(url);
-                    return Ok(bytes);
+                    return Ok(answer);
                 }
                 Err(failure) => failure,
             };

@@ -96,7 +96,7 @@ fn without_password(url: &str) -> String {
 
 /// Gives up a sender that is not silent, but hopelessly slow: one that dribbles would otherwise
 /// hold up a build for ever.
-struct Paced<R> {
+pub(super) struct Paced<R> {
     inner: R,
     /// Time spent waiting since the pace was last checked.
     waited: Duration,
@@ -108,7 +108,7 @@ struct Paced<R> {
 }
 
 impl<R> Paced<R> {
-    fn new(inner: R, policy: &Policy) -> Self {
+    pub(super) fn new(inner: R, policy: &Policy) -> Self {
         let patience = policy.patience;
         let least = (patience.as_secs_f64() * policy.slowest as f64) as u64;
         Self { inner, waited: Duration::ZERO, moved: 0, patience, least }
@@ -183,7 +183,7 @@ fn open_file(path: &std::path::Path, offset: u64) -> Result<Opened, Failure> {
 
 /// Reads status and header of an answer to a request for everything from `offset` on
 /// (RFC 9110 §14, §15).
-fn read_answer(response: Response<Body>, offset: u64) -> Result<Opened, Failure> {
+pub(super) fn read_answer(response: Response<Body>, offset: u64) -> Result<Opened, Failure> {
     let (head, body) = response.into_parts();
     let (start, total) = match head.status {
         // Also the answer of a server that does not know ranges, or whose file has changed.

@@ -7,6 +7,7 @@
 mod support;
 
 mod archives;
+mod auditing;
 mod building;
 mod definitions;
 mod downloads;

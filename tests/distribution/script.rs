@@ -61,6 +61,7 @@ fn every_step_calls_verbs_as_they_are() {
         (&["lint"], &["lint"]),
         (&["lint", "haproxy"], &["lint"]),
         (&["updates"], &["lock"]),
+        (&["audit"], &["audit"]),
         (&["build", "haproxy", "cache"], &["build"]),
         (&["report", "haproxy"], &["report"]),
         (&["bills", "haproxy"], &["sbom", "provenance"]),
@@ -98,7 +99,7 @@ fn every_step_calls_verbs_as_they_are() {
             called.dedup();
             assert_eq!(called, *verbs, "{arguments:?}");
             let told = calls.iter().any(|words| words.contains(&"--site".to_owned()));
-            let for_site = ["build", "report", "bills", "boot"].contains(&arguments[0])
+            let for_site = ["audit", "build", "report", "bills", "boot"].contains(&arguments[0])
                 || *arguments == ["lint", "haproxy"];
             let named = ["plan", "swap"].contains(&arguments[0]);
             assert_eq!(told, named || (for_site && site.is_some()), "{arguments:?}: {calls:?}");

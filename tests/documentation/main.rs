@@ -309,6 +309,14 @@ fn every_key_of_an_overlay_is_described_and_exists() {
 }
 
 #[test]
+fn every_key_of_an_audit_is_described_and_exists() {
+    let project = Project::with(IMAGE, "summary = \"y\"\n");
+    fs::write(project.0.path().join("audit.toml"), format!("[[accept]]\n{STRANGE}")).unwrap();
+    let described = keys(&document("docs/audit.md").section("Accepting one"));
+    assert_eq!(described, project.known_keys(), "keys of audit.toml");
+}
+
+#[test]
 fn every_lint_is_described_and_exists() {
     let document = document("docs/lints.md");
     let lines: Vec<&str> = document.text.iter().map(|(_, line)| line.as_str()).collect();

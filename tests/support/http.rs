@@ -45,6 +45,8 @@ pub struct Seen {
     pub range: Option<String>,
     /// The `If-Range` header.
     pub if_range: Option<String>,
+    /// The `If-None-Match` header.
+    pub if_none_match: Option<String>,
     /// The `Accept-Encoding` header.
     pub accept_encoding: Option<String>,
     /// The `Accept` header.
@@ -194,6 +196,7 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Seen>> {
         path,
         range: None,
         if_range: None,
+        if_none_match: None,
         accept_encoding: None,
         accept: None,
         authorization: None,
@@ -206,6 +209,7 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Seen>> {
         match name.to_ascii_lowercase().as_str() {
             "range" => seen.range = value,
             "if-range" => seen.if_range = value,
+            "if-none-match" => seen.if_none_match = value,
             "accept-encoding" => seen.accept_encoding = value,
             "accept" => seen.accept = value,
             "authorization" => seen.authorization = value,
@@ -232,6 +236,9 @@ fn answer(
     }
     let Some(mut content) = content else { return empty(output, "404", "") };
     let tag = format!("\"{}\"", Digest::of(&content).short());
+    if seen.if_none_match.as_ref() == Some(&tag) {
+        return empty(output, "304", &format!("ETag: {tag}\r\n"));
+    }
     if let Some(Fault::Corrupt) = fault {
         content.iter_mut().for_each(|byte| *byte ^= 0xff);
     }

@@ -9,7 +9,7 @@ use super::{Output, SCHEMA};
 use crate::artifact::manifest::Manifest;
 use crate::cli::progress::Line;
 use crate::cli::{
-    boot, build, check, completions, explain, gc, init, lint, lock, man, preflight, why,
+    audit, boot, build, check, completions, explain, gc, init, lint, lock, man, preflight, why,
 };
 use crate::definition::schema::{File, schema as schema_of_file};
 use crate::inspect::Comparison;
@@ -38,6 +38,7 @@ const OUTPUTS: &[OfVerbs] = &[
     output::<boot::Output<'_>>(),
     output::<check::Output>(),
     output::<lint::Output>(),
+    output::<audit::Output>(),
     output::<explain::Output>(),
     output::<Comparison>(),
     output::<why::Output>(),

@@ -78,7 +78,7 @@ impl Packages<'_> {
             sha256: package.sha256,
             url: package.url.clone(),
             layers: layer.into_iter().collect(),
-            source: source(field("Source"), package),
+            source: control::source(field("Source"), &package.name, &package.version),
             maintainer: own("Maintainer"),
             homepage: own("Homepage"),
             licence: self.licence(&package.name)?,
@@ -118,17 +118,6 @@ fn records(tree: &Tree<'_>) -> Result<BTreeMap<String, String>, Error> {
         Some((name.to_owned(), paragraph.to_owned()))
     });
     Ok(named.collect())
-}
-
-/// The source package: `NAME`, or `NAME (VERSION)` if its version is another (deb-control(5), `Source`).
-fn source(field: Option<&str>, package: &manifest::Package) -> (String, String) {
-    let field = field.unwrap_or(&package.name);
-    match field.split_once(' ') {
-        Some((name, version)) => {
-            (name.to_owned(), version.trim().trim_matches(['(', ')']).to_owned())
-        }
-        None => (field.to_owned(), package.version.clone()),
-    }
 }
 
 /// For each of `all` those that it depends on: of each relation every alternative that is there, by its own
