@@ -47,6 +47,36 @@ fn a_script_that_wants_the_network() {
     build("network", &[package], "", &[]);
 }
 
+/// What a command sees of the machine and may do to it: nothing of the machine's files, processes and networks, and of the
+/// capabilities those that scripts of packages use (docs/sandbox.md).
+#[test]
+fn a_command_that_tries_to_get_out() {
+    let Some(base) = base() else { return };
+    let archive = Archive::with_base(base, &[]);
+    let project = Project::on_base(base, &archive, "");
+    project.write("outside", "a file of the machine\n");
+    let script = format!(
+        r#"
+        while read -r key value; do
+            case $key in CapBnd:) bounding=$value;; NoNewPrivs:) privileges=$value;; esac
+        done </proc/self/status
+        [ "$privileges" = 1 ] || {{ echo "no_new_privs is $privileges"; exit 1; }}
+        [ "$bounding" = 00000000a00405fb ] || {{ echo "capabilities are $bounding"; exit 1; }}
+        [ ! -e {outside} ] || {{ echo "files of the machine are here"; exit 1; }}
+        routes=0
+        while read -r line; do routes=$((routes + 1)); done </proc/net/route
+        [ "$routes" -le 1 ] || {{ echo "there are routes"; exit 1; }}
+        set -- /proc/[0-9]*
+        [ $# -le 4 ] || {{ echo "processes of the machine are here: $*"; exit 1; }}
+        "#,
+        outside = project.path().join("outside").display()
+    );
+    let run = format!("\n[[run]]\ncommand = [\"/bin/sh\", \"-ec\", \'\'\'{script}\'\'\']\n");
+    project.append("images/app/image.toml", &run);
+    project.succeed(&["lock"]);
+    project.succeed(&["build", "app", "--format", "lxc"]);
+}
+
 #[test]
 fn two_packages_with_the_same_file() {
     let package = |name| Package::new(name, "1.0").file("usr/share/web/index.html", name);

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod book;
+mod claims;
 mod help;
 mod markdown;
 mod node;
