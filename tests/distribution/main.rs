@@ -7,6 +7,7 @@ mod recorder;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;
+mod toolchain;
 
 use std::fs;
 use std::path::Path;
