@@ -2,8 +2,19 @@
 
 use std::io::{self, BufRead, Read};
 
-/// A decoder may ask for this much memory; `xz -9` needs 65 MiB.
-const DECODER_MEMORY: u64 = 512 << 20;
+/// A decoder may ask for this much memory; `xz -9` needs 65 MiB, Zstandard at its default limit 128 MiB.
+const DECODER_MEMORY: u64 = 192 << 20;
+
+/// What any archive may unpack to, and how many times its own size beyond that. Archives of software are packed
+/// to a tenth, those with large empty files to a hundredth; all formats can do a thousandth and less, for whoever
+/// wants a disk filled.
+const FREE: u64 = 256 << 20;
+const RATIO: u64 = 256;
+
+/// The most bytes that what is packed in `packed` bytes may unpack to, and never more than `limit`.
+pub fn bound(packed: u64, limit: u64) -> u64 {
+    packed.saturating_mul(RATIO).saturating_add(FREE).min(limit)
+}
 
 /// How something is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +89,14 @@ impl<R: Read> Read for Bounded<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_come_out_depends_on_what_went_in() {
+        assert_eq!(bound(0, u64::MAX), 256 << 20);
+        assert_eq!(bound(1 << 20, u64::MAX), 512 << 20);
+        assert_eq!(bound(1 << 20, 1 << 20), 1 << 20);
+        assert_eq!(bound(u64::MAX, 32 << 30), 32 << 30);
+    }
 
     #[test]
     fn what_was_packed_is_recognised_and_unpacked() {

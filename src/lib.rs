@@ -15,6 +15,9 @@ pub mod debian;
 pub mod definition;
 pub mod digest;
 pub mod fetch;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inspect;
 pub mod lab;
 pub mod layer;

@@ -14,7 +14,8 @@ pub mod relation;
 pub mod release;
 pub mod repository;
 pub mod resolve;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "targets of a fuzzer need but a part"))]
 pub(crate) mod testing;
 pub mod unpack;
 pub mod version;

@@ -11,7 +11,7 @@
 mod agent;
 mod error;
 mod newer;
-mod registry;
+pub(crate) mod registry;
 mod retry;
 mod source;
 mod transfer;

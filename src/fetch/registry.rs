@@ -47,8 +47,10 @@ impl Tokens {
     ) -> Option<Result<String, Failure>> {
         let repository = repository(url)?;
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
-        let challenge = values.filter_map(|value| parse(value.to_str().ok()?)).next()?;
-        let address = match challenge.address(repository) {
+        let address = values
+            .filter_map(|value| address_of_tokens(value.to_str().ok()?, repository))
+            .next()?;
+        let address = match address {
             Ok(address) => address,
             Err(problem) => return Some(Err(Failure::Token(problem.to_owned()))),
         };
@@ -75,6 +77,14 @@ fn repository(url: &str) -> Option<&str> {
 /// Whether `url` is that of a manifest.
 pub(super) fn is_manifest(url: &str) -> bool {
     repository(url).is_some_and(|repository| url[repository.len()..].starts_with("/manifests/"))
+}
+
+/// The URL that gives a token for `repository`, if `challenge` is the answer of a registry that gives any.
+pub(crate) fn address_of_tokens(
+    challenge: &str,
+    repository: &str,
+) -> Option<Result<String, &'static str>> {
+    parse(challenge).map(|challenge| challenge.address(repository))
 }
 
 /// What a registry wants (RFC 6750, section 3).
@@ -170,11 +180,15 @@ fn request(agent: &ureq::Agent, address: &str) -> Result<String, Failure> {
     }
     let mut bytes = Vec::new();
     body.into_reader().take(MOST).read_to_end(&mut bytes).map_err(Failure::Io)?;
-    let answer: Option<Answer> = serde_json::from_slice(&bytes).ok();
-    let token = answer.and_then(|answer| answer.token.or(answer.access_token));
+    token_in(&bytes).ok_or_else(|| Failure::Token(format!("the answer of {address} has none")))
+}
+
+/// The token in an answer.
+pub(crate) fn token_in(answer: &[u8]) -> Option<String> {
+    let answer: Answer = serde_json::from_slice(answer).ok()?;
     // It goes into a header.
-    let token = token.filter(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_graphic()));
-    token.ok_or_else(|| Failure::Token(format!("the answer of {address} has none")))
+    let is_sound = |it: &String| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_graphic());
+    answer.token.or(answer.access_token).filter(is_sound)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod create;
 mod drive;
 mod error;
 mod guest;
-mod http;
+pub(crate) mod http;
 mod json;
 mod names;
 mod property;

@@ -1,9 +1,10 @@
-//! How imgbuild and what it builds get to machines: pipelines, their script, and the flake.
+//! How imgbuild and what it builds get to machines: pipelines, their script, releases, and the flake.
 #![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
 mod flake;
 mod pipelines;
 mod recorder;
+mod release;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;

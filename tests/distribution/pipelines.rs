@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use imgbuild::definition::Project;
+use imgbuild::definition::{Image, Pin, Project};
 use regex::Regex;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
@@ -75,10 +75,15 @@ fn every_line_of_shell_is_a_step_of_the_script() {
         r#"^(if \[ "\$BOOT" != no \]; then )?ci/run ([a-z]+)(( "\$[A-Z_]+")+| out/plan\.md| > updates\.json)?(; fi)?$"#,
     )
     .unwrap();
+    let release = |name: &str| format!(r#"ci/release --tools --tag "${name}""#);
+    let releases = [release("CI_COMMIT_TAG"), release("GITHUB_REF_NAME")];
     let steps = steps();
     for path in paths() {
         let mut called = BTreeSet::new();
-        for text in lines(path) {
+        let (made, lines): (Vec<_>, Vec<_>) =
+            lines(path).into_iter().partition(|line| releases.contains(line));
+        assert_eq!(made.len(), 1, "{path}: a tag makes a release");
+        for text in lines {
             let found = line.captures(&text).unwrap_or_else(|| panic!("{path}: {text}"));
             assert!(steps.contains(&found[2]), "{path}: ci/run has no step {}", &found[2]);
             called.insert(found[2].to_owned());
@@ -91,7 +96,12 @@ fn every_line_of_shell_is_a_step_of_the_script() {
 #[test]
 fn every_role_is_built_everywhere() {
     let project = Project::load(root()).unwrap();
-    let roles: BTreeSet<String> = project.roles().map(|role| role.name.to_string()).collect();
+    // One whose source nobody has verified cannot be built but with what somebody gives.
+    let is_pinned = |image: &Image| {
+        image.sources.values().all(|source| !matches!(source.pin, Pin::Unverified(_)))
+    };
+    let roles: BTreeSet<String> =
+        project.roles().filter(|role| is_pinned(role)).map(|role| role.name.to_string()).collect();
     // Each with the format in which it is booted.
     let gitlab = pipeline(GITLAB);
     let matrix = gitlab["build"]["parallel"]["matrix"].as_array().unwrap();
@@ -133,6 +143,18 @@ fn sites_are_those_of_the_project() {
         for site in strings(site).into_iter().chain([default]) {
             assert!(exists(&site), "{path}: there is no site {site}");
         }
+    }
+}
+
+#[test]
+fn only_a_tag_makes_a_release() {
+    let release = &pipeline(GITLAB)["release"];
+    assert_eq!(release["rules"], serde_json::json!([{ "if": "$CI_COMMIT_TAG =~ /^v/" }]));
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        assert_eq!(workflow["on"]["push"]["tags"], serde_json::json!(["v*"]), "{path}");
+        let when = &workflow["jobs"]["release"]["if"];
+        assert_eq!(when, "startsWith(github.ref, 'refs/tags/v')", "{path}");
     }
 }
 

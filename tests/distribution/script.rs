@@ -282,7 +282,9 @@ fn a_comment_is_made_once_and_then_kept_up_to_date() {
 #[test]
 fn shellcheck_has_nothing_to_say() {
     if has("shellcheck") {
-        let output = Command::new("shellcheck").arg(root().join("ci/run")).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stdout));
+        for script in ["ci/run", "ci/release", "ci/fuzz"] {
+            let output = Command::new("shellcheck").arg(root().join(script)).output().unwrap();
+            assert!(output.status.success(), "{}", text(&output.stdout));
+        }
     }
 }

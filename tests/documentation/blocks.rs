@@ -22,8 +22,23 @@ const CLASSES: &[(&str, &[&str])] = &[
     ("lab", &["imgbuild", "cargo", "git", "sed", "mkdir", "cat", "sleep", "cd"]),
     ("site", &["imgbuild", "install", "head", "base64"]),
     ("node", &["qm", "pct", "pvesm", "pveum", "scp", "install", "genisoimage", "shred"]),
-    ("host", &["apt", "usermod", "grep", "unshare", "cat", "apparmor_parser", "gpg"]),
-    ("heavy", &["cargo", "git", "cd", "pip", "python3", "mdbook", "nix", ".ci/run"]),
+    ("host", &["apt", "usermod", "grep", "unshare", "cat", "apparmor_parser", "gpg", "tar", "ln"]),
+    (
+        "heavy",
+        &[
+            "cargo",
+            "git",
+            "cd",
+            "pip",
+            "python3",
+            "mdbook",
+            "nix",
+            ".ci/run",
+            "ci/fuzz",
+            "ci/release",
+            "sha256sum",
+        ],
+    ),
     ("guest", &["cd", "cut", "mariadb", "mount", "runuser", "socat"]),
 ];
 
@@ -255,7 +270,7 @@ fn exists(path: &str) -> Result<(), String> {
 fn cargo(sources: &str, words: &[String]) -> Result<(), String> {
     let [verb, words @ ..] = words else { return Err("cargo VERB".to_owned()) };
     if verb != "test" {
-        let known = ["build", "run", "deny", "doc", "install"];
+        let known = ["+nightly", "build", "run", "deny", "doc", "install"];
         return if known.contains(&verb.as_str()) { Ok(()) } else { Err(format!("cargo {verb}")) };
     }
     let mut words = words.iter().map(String::as_str);

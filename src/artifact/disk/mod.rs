@@ -53,6 +53,8 @@ mod cluster;
 pub mod erofs;
 mod error;
 mod fat;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod loader;
 mod nodes;
 mod qcow2;
@@ -66,7 +68,8 @@ mod verity;
 mod volume;
 mod works;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "targets of a fuzzer need but a part"))]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::source::Source;
 const CHUNK: usize = CLUSTER as usize;
 
 /// A disk of fixed size, all zeros at first.
+#[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub(super) struct Sparse {
     size: u64,
     position: u64,

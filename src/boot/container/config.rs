@@ -1,6 +1,10 @@
 //! The configuration of a container, as `PVE::LXC::update_lxc_config` of pve-container writes it for an
 //! unprivileged one with nesting, AppArmor excepted. What it includes of `debian.common.conf` and
 //! `debian.userns.conf` is given here: Debian has those files in another package than lxc's programs.
+//!
+//! `lxc.apparmor.allow_nesting` does something without AppArmor, too: `proc` and `sysfs` are mounted once more, where
+//! nothing covers parts of them (`make_anonymous_mount_file` in lxc's `conf.c`). The kernel mounts them in a user
+//! namespace within the container only if they are there.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -27,6 +31,7 @@ pub(super) fn config(name: &str, rootfs: &Path, mac: &str, mounts: &[MountPoint<
 lxc.tty.dir =
 lxc.include = /usr/share/lxc/config/userns.conf
 lxc.apparmor.profile = unconfined
+lxc.apparmor.allow_nesting = 1
 lxc.seccomp.profile = /usr/share/lxc/config/common.seccomp
 lxc.idmap = u 0 {GUEST_ROOT} {GUEST_IDS}
 lxc.idmap = g 0 {GUEST_ROOT} {GUEST_IDS}
@@ -82,6 +87,7 @@ mod tests {
         lxc.tty.dir =
         lxc.include = /usr/share/lxc/config/userns.conf
         lxc.apparmor.profile = unconfined
+        lxc.apparmor.allow_nesting = 1
         lxc.seccomp.profile = /usr/share/lxc/config/common.seccomp
         lxc.idmap = u 0 100000 65536
         lxc.idmap = g 0 100000 65536

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Error;
-use crate::compression::Compression;
+use crate::compression::{self, Compression};
 
 const MAGIC: &[u8; 8] = b"!<arch>\n";
 
@@ -23,6 +23,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// The most bytes that the member may expand to, and never more than `limit`.
+    pub fn bound(&self, limit: u64) -> u64 {
+        compression::bound(self.size, limit)
+    }
+
     /// The member's bytes, decompressed.
     pub fn reader(&self, file: File) -> io::Result<Box<dyn Read>> {
         let window = Window { file, offset: self.offset, left: self.size };

@@ -1,7 +1,7 @@
 //! The members of a package's data archive, read as dpkg reads them (deb(5), dpkg's tar.h):
 //! old, ustar and GNU headers, GNU long names, no pax extensions, no sparse files.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use tar::{EntryType, Header};
@@ -119,31 +119,38 @@ impl Assembler {
 
 /// The symbolic links of one archive. No package that was made from a directory has a member below one of
 /// them, and where it would land depends on what the link points to.
+///
+/// Paths are kept with zero bytes for slashes, so that what lies below one follows it directly, and none lies
+/// below another: what could be above a path is then the one before it, however many there are and however long
+/// the path is.
 #[derive(Default)]
-pub(super) struct Links(HashSet<MemberPath>);
+pub(super) struct Links(BTreeSet<Vec<u8>>);
 
 impl Links {
     /// Refuses a member below a link.
     pub fn admit(&mut self, member: Member) -> Result<Member, Problem> {
-        if !self.0.is_empty()
-            && let Some(link) = parents(&member.path).find(|&parent| self.0.contains(parent))
-        {
-            let link = String::from_utf8_lossy(link);
+        if self.0.is_empty() && !matches!(member.kind, MemberKind::Symlink { .. }) {
+            return Ok(member);
+        }
+        let key: Vec<u8> =
+            member.path.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect();
+        let is_above = |link: &&Vec<u8>| {
+            key.strip_prefix(&link[..]).is_some_and(|rest| rest.starts_with(&[0]))
+        };
+        if let Some(link) = self.0.range(..key.clone()).next_back().filter(is_above) {
+            let link = String::from_utf8_lossy(&member.path[..link.len()]);
             let problem = format!("it lies below {link}, a symbolic link of the same package");
             let member = String::from_utf8_lossy(&member.path).into_owned();
             return Err(Problem::Refused(Refusal { member, problem }));
         }
         if let MemberKind::Symlink { .. } = member.kind {
-            self.0.insert(member.path.clone());
+            let below = [&key[..], &[0]].concat()..[&key[..], &[1]].concat();
+            let below: Vec<_> = self.0.range(below).cloned().collect();
+            below.iter().for_each(|link| _ = self.0.remove(link));
+            self.0.insert(key);
         }
         Ok(member)
     }
-}
-
-/// The directories above a path, without the root.
-fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
-    slashes.map(|(position, _)| &path[..position])
 }
 
 /// Reads a long name, which GNU tar ends with a zero byte and others do not.

@@ -5,11 +5,13 @@
 mod archive;
 mod error;
 mod member;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "targets of a fuzzer need but a part"))]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -87,23 +89,25 @@ impl Deb {
     ) -> Result<(), E> {
         let mut assembler = Assembler::default();
         let mut links = Links::default();
-        self.visit_records(&self.data, DATA_LIMIT, |header, content| {
+        let limit = self.data.bound(DATA_LIMIT);
+        self.visit_records(&self.data, limit, |header, content| {
             let member = assembler.take(header, content);
             match member.and_then(|member| member.map(|member| links.admit(member)).transpose()) {
                 Ok(Some(member)) => visit(member, content),
                 Ok(None) => Ok(()),
-                Err(problem) => Err(self.problem(&self.data, DATA_LIMIT, problem).into()),
+                Err(problem) => Err(self.problem(&self.data, limit, problem).into()),
             }
         })
     }
 
     /// An error about reading the content that [`Deb::visit_data`] gives out.
     pub fn read_error(&self, source: io::Error) -> Error {
-        self.problem(&self.data, DATA_LIMIT, Problem::Io(source))
+        self.problem(&self.data, self.data.bound(DATA_LIMIT), Problem::Io(source))
     }
 
     fn read_control(&self, part: &Part) -> Result<Vec<ControlFile>, Error> {
         let mut files: Vec<ControlFile> = Vec::new();
+        let mut names = HashSet::new();
         let mut assembler = Assembler::default();
         self.visit_records(part, CONTROL_LIMIT, |header, content| {
             let wrap = |problem| self.problem(part, CONTROL_LIMIT, problem);
@@ -111,7 +115,7 @@ impl Deb {
                 return Ok(());
             };
             if let Some(file) = control_file(member, content).map_err(wrap)? {
-                if files.iter().any(|other| other.name == file.name) {
+                if !names.insert(file.name.clone()) {
                     let problem = "it is there twice".to_owned();
                     return Err(wrap(Problem::Refused(Refusal { member: file.name, problem })));
                 }

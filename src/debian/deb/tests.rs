@@ -118,6 +118,73 @@ fn an_archive_that_expands_without_end_is_refused() {
 }
 
 #[test]
+fn a_small_package_that_fills_a_disk_is_refused() {
+    let size = 512 << 20;
+    let mut big = header("./big", EntryType::Regular, 0o644, 0);
+    big.set_size(size);
+    big.set_cksum();
+    let zeros = std::io::repeat(0).take(size);
+    let data = zstd::encode_all(big.as_bytes().chain(zeros), 1).unwrap();
+    let mut bytes = b"!<arch>\n".to_vec();
+    for (member, content) in [
+        ("debian-binary", b"2.0\n".as_slice()),
+        ("control.tar", &tar(&package().control)),
+        ("data.tar.zst", &data),
+    ] {
+        ar_member(&mut bytes, member, content);
+    }
+    match read_nothing(&bytes) {
+        Err(Error::TooLarge { limit, .. }) => assert!(limit < size, "{limit}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Reads a package, but none of its content.
+fn read_nothing(bytes: &[u8]) -> Result<(), Error> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    Deb::open(file.path())?.visit_data(|_, _| Ok::<_, Error>(()))
+}
+
+/// Each was compared with all before it: this would not end.
+#[test]
+fn many_control_files_and_many_links_are_read_in_time() {
+    let mut builder = package();
+    for number in 0..40_000 {
+        let mut header = header(&format!("f{number}"), EntryType::Regular, 0o644, 0);
+        header.set_cksum();
+        builder.control.push((header, Vec::new()));
+    }
+    let deep = "a/".repeat(45);
+    for number in 0..20_000 {
+        builder = match number % 2 {
+            0 => builder.symlink(&format!("./{deep}{number}"), "x"),
+            _ => builder.file(&format!("./{deep}{number}"), 0o644, ""),
+        };
+    }
+    read_nothing(&builder.bytes()).unwrap();
+}
+
+#[test]
+fn a_member_below_a_link_is_refused_whatever_other_links_there_are() {
+    let links = || package().symlink("./way/on", "x").symlink("./way", "y").symlink("./way-", "z");
+    for (path, expected) in [
+        ("./way/on/x", Some("/way,")),
+        ("./way/o", Some("/way,")),
+        ("./way-/a/b", Some("/way-,")),
+        ("./way--", None),
+        ("./wa", None),
+    ] {
+        let found = read(&links().file(path, 0o644, "").bytes());
+        match (expected, found) {
+            (None, Ok(_)) => {}
+            (Some(link), Err(Error::Member { problem, .. })) if problem.contains(link) => {}
+            (_, found) => panic!("{path}: {found:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_order_of_members_is_that_of_deb_5() {
     let archive = tar(&package().control);
     type Members<'a> = &'a [(&'a str, &'a [u8])];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::member::{Assembler, Member, MemberKind, stripped};
 use super::{Collector, Contents, Error, Node, NodeKind, SIZE_LIMIT};
-use crate::compression::{Bounded, Compression};
+use crate::compression::{Bounded, Compression, bound};
 
 /// Reads the whole archive at `path`, whose bytes go to a file in the directory `scratch` that has no
 /// name. The paths of its members lose their first `strip` components.
@@ -16,6 +16,7 @@ use crate::compression::{Bounded, Compression};
 pub fn unpack(path: &Path, strip: usize, scratch: &Path) -> Result<Contents, Error> {
     let failed = |action| move |source| Error::Io { action, path: path.to_owned(), source };
     let file = File::open(path).map_err(failed("read"))?;
+    let length = file.metadata().map_err(failed("read"))?.len();
     let mut start = Vec::new();
     (&file).take(512).read_to_end(&mut start).map_err(failed("read"))?;
     let packed = BufReader::with_capacity(128 * 1024, io::Cursor::new(start.clone()).chain(file));
@@ -37,7 +38,7 @@ pub fn unpack(path: &Path, strip: usize, scratch: &Path) -> Result<Contents, Err
         strip,
         scratch: scratch.to_owned(),
     };
-    let limited = Bounded::new(unpacked, SIZE_LIMIT);
+    let limited = Bounded::new(unpacked, bound(length, SIZE_LIMIT));
     let mut archive = tar::Archive::new(BufReader::with_capacity(64 * 1024, limited));
     let mut assembler = Assembler::default();
     for (number, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
@@ -77,7 +78,8 @@ fn refuse_others(start: &[u8]) -> Result<(), Error> {
 pub(super) fn damaged(source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::FileTooLarge => {
-            Error::TooLarge { limit: format!("{} GiB", SIZE_LIMIT >> 30) }
+            let limit = "can be packed to its size: 256 MiB and 256 times that, or 32 GiB";
+            Error::TooLarge { limit: limit.to_owned() }
         }
         _ => Error::Damaged(source),
     }

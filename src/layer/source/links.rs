@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Error, Node, NodeKind};
+use super::{Error, Node, NodeKind, STEPS_LIMIT};
 
 /// How many links are followed, as many as Linux does (path_resolution(7)).
 const LINK_LIMIT: usize = 40;
@@ -12,24 +12,34 @@ const LINK_LIMIT: usize = 40;
 /// Checks that no link of `nodes` leads out of the directory that they are unpacked to, by whatever
 /// way round other links. One that leads nowhere is none of our business.
 pub(super) fn check(nodes: &BTreeMap<PathBuf, Node>) -> Result<(), Error> {
+    let mut steps = 0;
     for (path, node) in nodes {
         if let NodeKind::Symlink { target } = &node.kind {
-            follow(nodes, path, target).map_err(|problem| {
+            follow(nodes, path, target, &mut steps).map_err(|problem| {
                 let problem = format!("its target `{}` {problem}", target.display());
                 Error::member(path, problem)
             })?;
+            if steps > STEPS_LIMIT {
+                return Err(Error::TooLarge { limit: format!("{STEPS_LIMIT} steps along links") });
+            }
         }
     }
     Ok(())
 }
 
-/// Walks from the directory of `link` along `target` as the kernel does.
-fn follow(nodes: &BTreeMap<PathBuf, Node>, link: &Path, target: &Path) -> Result<(), &'static str> {
+/// Walks from the directory of `link` along `target` as the kernel does. Adds the number of steps.
+fn follow(
+    nodes: &BTreeMap<PathBuf, Node>,
+    link: &Path,
+    target: &Path,
+    steps: &mut usize,
+) -> Result<(), &'static str> {
     const OUT: &str = "leads out of the directory that the source is unpacked to";
     let mut here = link.parent().unwrap_or(Path::new("")).to_owned();
     let mut left = parts(target)?;
     let mut links = 0;
     while let Some(part) = left.pop_front() {
+        *steps += 1;
         if part == ".." {
             if !here.pop() {
                 return Err(OUT);

@@ -13,6 +13,8 @@ use super::Error;
 
 /// Longest path that Linux accepts (`PATH_MAX`).
 const LONGEST_NAME: u64 = 4096;
+/// Most slashes in a name. Every directory above it may have to be made up.
+const DEEPEST: usize = 128;
 /// Most bytes of a pax header. It holds names, times and comments.
 const LONGEST_HEADER: u64 = 1 << 20;
 
@@ -195,6 +197,9 @@ pub(super) fn stripped(name: &[u8], strip: usize) -> Result<Option<PathBuf>, &'s
     }
     if text.contains(char::is_control) {
         return Err("its name has a control character");
+    }
+    if text.bytes().filter(|byte| *byte == b'/').count() > DEEPEST {
+        return Err("it lies too deep");
     }
     let mut path = PathBuf::new();
     let mut left = strip;

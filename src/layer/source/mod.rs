@@ -13,7 +13,7 @@ pub mod oci;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,13 @@ pub use directory::pack;
 const SIZE_LIMIT: u64 = 32 << 30;
 /// Most files, directories and links that a source may have. A kernel's source has a tenth of it.
 const COUNT_LIMIT: usize = 1_000_000;
+
+/// Most bytes that the names of all of them may have together: an archive names a directory with what lies in it
+/// again and again, and packs that away.
+const NAMES_LIMIT: usize = 128 << 20;
+/// Most steps from directory to directory while links are followed. Links lead round other links, so a few of
+/// them make a long way.
+const STEPS_LIMIT: usize = if cfg!(test) { 100_000 } else { 4_000_000 };
 
 /// What a source has, by paths below the directory that it is unpacked to. Every path but those at
 /// the top lies in a directory that is there too; no link leads out.
@@ -145,11 +152,34 @@ impl Error {
 /// What is known of a source while its members come.
 struct Collector {
     nodes: BTreeMap<PathBuf, Node>,
+    size: Size,
+}
+
+/// How much there is to keep in mind.
+#[derive(Default)]
+struct Size {
+    count: usize,
+    names: usize,
+}
+
+impl Size {
+    /// Counts one more path.
+    fn add(&mut self, path: &Path) -> Result<(), Error> {
+        self.count += 1;
+        self.names += path.as_os_str().len();
+        if self.count > COUNT_LIMIT {
+            return Err(Error::TooLarge { limit: format!("{COUNT_LIMIT} files") });
+        }
+        if self.names > NAMES_LIMIT {
+            return Err(Error::TooLarge { limit: format!("{} MiB of names", NAMES_LIMIT >> 20) });
+        }
+        Ok(())
+    }
 }
 
 impl Collector {
     fn new() -> Self {
-        Self { nodes: BTreeMap::new() }
+        Self { nodes: BTreeMap::new(), size: Size::default() }
     }
 
     /// Adds a path. Directories may come again: they are all alike.
@@ -157,10 +187,10 @@ impl Collector {
         match self.nodes.get(&path) {
             Some(there) if there.kind == node.kind && node.kind == NodeKind::Directory => {}
             Some(_) => return Err(Error::member(path, "it is there twice")),
-            None => drop(self.nodes.insert(path, node)),
-        }
-        if self.nodes.len() > COUNT_LIMIT {
-            return Err(Error::TooLarge { limit: format!("{COUNT_LIMIT} files") });
+            None => {
+                self.size.add(&path)?;
+                self.nodes.insert(path, node);
+            }
         }
         Ok(())
     }
@@ -177,8 +207,8 @@ impl Collector {
 
     /// Adds the directories that the archive takes for granted.
     fn add_parents(&mut self) -> Result<(), Error> {
-        let mut absent: BTreeMap<PathBuf, Node> = BTreeMap::new();
-        for (path, node) in &self.nodes {
+        let mut absent: BTreeSet<PathBuf> = BTreeSet::new();
+        for path in self.nodes.keys() {
             for parent in path.ancestors().skip(1).take_while(|one| !one.as_os_str().is_empty()) {
                 match self.nodes.get(parent).map(|node| &node.kind) {
                     Some(NodeKind::Directory) => break,
@@ -189,17 +219,27 @@ impl Collector {
                         );
                         return Err(Error::member(path, problem));
                     }
+                    // Those above it are known as well.
+                    None if absent.contains(parent) => break,
                     None => {
-                        let directory = Node { kind: NodeKind::Directory, mtime: node.mtime };
-                        let known = absent.entry(parent.to_owned()).or_insert(directory);
-                        known.mtime = known.mtime.max(node.mtime);
+                        self.size.add(parent)?;
+                        absent.insert(parent.to_owned());
                     }
                 }
             }
         }
-        self.nodes.append(&mut absent);
-        if self.nodes.len() > COUNT_LIMIT {
-            return Err(Error::TooLarge { limit: format!("{COUNT_LIMIT} files") });
+        let directory = || Node { kind: NodeKind::Directory, mtime: 0 };
+        self.nodes.extend(absent.iter().map(|path| (path.clone(), directory())));
+        // As old as the youngest of what is in it; what is in it comes after it.
+        let paths: Vec<PathBuf> = self.nodes.keys().rev().cloned().collect();
+        for path in paths {
+            let Some(parent) = path.parent().filter(|parent| absent.contains(*parent)) else {
+                continue;
+            };
+            let mtime = self.nodes[&path].mtime;
+            if let Some(directory) = self.nodes.get_mut(parent) {
+                directory.mtime = directory.mtime.max(mtime);
+            }
         }
         Ok(())
     }

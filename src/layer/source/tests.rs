@@ -100,6 +100,50 @@ fn long_names_of_either_kind_are_whole() {
     }
 }
 
+/// Small when they are packed, and of any size when they are not, in bytes, in names or in ways along links.
+#[test]
+fn archives_that_would_take_all_of_a_machine_are_refused() {
+    // What follows the end of the archive is read as well.
+    let file = archive(&[("a", b'0', 0o644, "")]);
+    let zeros = io::Read::take(io::repeat(0), 600 << 20);
+    let bomb = zstd::encode_all(io::Read::chain(&file[..], zeros), 1).unwrap();
+    // Each link leads on to the next, and is about as long as a target may be.
+    let way = "d/../".repeat(18);
+    let links: Vec<String> = (0..1000).map(|number| format!("l{number}")).collect();
+    let targets: Vec<String> = (0..1000).map(|number| format!("{way}l{}", number + 1)).collect();
+    let mut members: Vec<Given> = vec![("d/", b'5', 0o755, "")];
+    members.extend(links.iter().zip(&targets).map(|(link, to)| (&**link, b'2', 0o777, &**to)));
+    // Forty may follow each other, each seen again from all before it.
+    for number in (38..1000).step_by(38) {
+        members[number].3 = "d";
+    }
+    let deep = "a/".repeat(130);
+    let deep = [("././@LongLink", b'L', 0, &*deep), ("a", b'0', 0o644, "")];
+    for (bytes, expected) in [
+        (bomb, "can be packed to its size"),
+        (archive(&members), "steps along links"),
+        (archive(&deep), "too deep"),
+    ] {
+        let error = unpacked(&bytes, 0).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn directories_that_are_taken_for_granted_are_as_old_as_what_is_in_them() {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, mtime) in [("a/b/c/one", 5), ("a/b/two", 9), ("a/x/three", 7)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_mtime(mtime);
+        header.set_size(0);
+        builder.append_data(&mut header, name, io::empty()).unwrap();
+    }
+    let contents = unpacked(&builder.into_inner().unwrap(), 0).unwrap();
+    let mtime = |path: &str| contents.nodes[Path::new(path)].mtime;
+    assert_eq!(["a", "a/b", "a/b/c", "a/x"].map(mtime), [9, 9, 5, 7]);
+}
+
 #[test]
 fn what_no_image_may_have_is_refused() {
     let file = |name| (name, b'0', 0o644, "x");

@@ -46,6 +46,12 @@ struct Head {
     size: usize,
 }
 
+/// Whether `stream` begins with an answer, which is taken off it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_answer(stream: &mut impl Read) -> bool {
+    read(stream).is_ok()
+}
+
 /// Reads an answer from `stream`.
 pub(super) fn read(stream: &mut impl Read) -> Result<Answer, Failure> {
     let mut buffer = Vec::with_capacity(8 * 1024);

@@ -9,7 +9,7 @@
 //! error; answers have a `Content-Length`, or end with the connection; without `Accept-Encoding` nothing is
 //! compressed.
 
-mod answer;
+pub(crate) mod answer;
 mod connection;
 
 pub(super) use answer::Answer;

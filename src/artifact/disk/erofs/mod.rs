@@ -32,8 +32,10 @@ mod directory;
 mod layout;
 mod record;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod reader;
+#[cfg(any(test, fuzzing))]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::testing::{bytes, expected, image, nodes};
 use super::*;
 use crate::artifact::disk::nodes::nodes_of_layer;
 use crate::artifact::disk::testing::{noise, oracle};
@@ -15,53 +15,6 @@ use crate::layer::archive::Archive;
 use crate::layer::archive::testing::{Tree, layer};
 use crate::layer::entry::Kind;
 use crate::layer::index::Merged;
-
-/// The nodes of an archive as it is.
-fn nodes(archive: &Archive) -> Vec<Node<'_>> {
-    let members = archive.index.entries().iter();
-    let node = members.map(|member| Node {
-        entry: Cow::Borrowed(&member.entry),
-        content: match member.entry.kind {
-            Kind::File { size } => {
-                Some(Extent { file: &archive.file, offset: member.data_offset, size })
-            }
-            _ => None,
-        },
-    });
-    node.collect()
-}
-
-fn bytes(image: &Image<'_>) -> Vec<u8> {
-    let mut bytes = vec![1; image.size() as usize];
-    image.read_at(0, &mut bytes).unwrap();
-    bytes
-}
-
-fn image(archive: &Archive) -> Vec<u8> {
-    bytes(&Image::new(nodes(archive)).unwrap())
-}
-
-/// What a reader should find for an archive.
-fn expected(archive: &Archive) -> Vec<reader::Read> {
-    let mut expected = Vec::new();
-    for member in archive.index.entries() {
-        let mut entry = member.entry.clone();
-        let mut content = None;
-        match &entry.kind {
-            Kind::File { size } => {
-                let mut bytes = vec![0; *size as usize];
-                archive.file.read_exact_at(&mut bytes, member.data_offset).unwrap();
-                content = Some(bytes);
-            }
-            Kind::Hardlink { target } => {
-                entry.xattrs = archive.index.get(target).unwrap().entry.xattrs.clone();
-            }
-            _ => {}
-        }
-        expected.push((entry, content));
-    }
-    expected
-}
 
 /// One of everything.
 fn everything() -> Tree {

@@ -18,7 +18,8 @@
 //!   compressed ones all the sectors that the entry names, as `check_refcounts_l2` in QEMU counts
 //!   them.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "targets of a fuzzer need but a part"))]
 pub(super) mod reader;
 #[cfg(test)]
 mod tests;

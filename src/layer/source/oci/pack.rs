@@ -9,7 +9,7 @@ use super::super::archive::{self, damaged};
 use super::super::member::{Assembler, Member};
 use super::super::{Collector, Contents, Error, Node, NodeKind, SIZE_LIMIT};
 use super::tree::{self, Tree};
-use crate::compression::{Bounded, Compression};
+use crate::compression::{Bounded, Compression, bound};
 
 /// What everything in the archive lies below; or the file, if the part is one.
 const CONTENT: &str = "content";
@@ -89,12 +89,14 @@ fn each_member(
 ) -> Result<(), Error> {
     let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
     let mut start = Vec::new();
     (&file).take(16).read_to_end(&mut start).map_err(failed)?;
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let packed = BufReader::with_capacity(128 * 1024, file);
     let unpacked = Compression::of_content(&start).decoder(packed).map_err(failed)?;
-    let limited = BufReader::with_capacity(64 * 1024, Bounded::new(unpacked, SIZE_LIMIT));
+    let limited = Bounded::new(unpacked, bound(length, SIZE_LIMIT));
+    let limited = BufReader::with_capacity(64 * 1024, limited);
     let mut archive = tar::Archive::new(limited);
     let mut assembler = Assembler::default();
     for entry in archive.entries().map_err(damaged)?.raw(true) {

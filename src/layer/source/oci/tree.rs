@@ -2,12 +2,13 @@
 //!
 //! Nothing is written anywhere: names alone are put together, so a link cannot lead anybody astray.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use super::super::member::{Member, MemberKind, stripped};
-use super::super::{COUNT_LIMIT, Error};
+use super::super::{Error, STEPS_LIMIT, Size};
 
 /// How many links are followed, as many as Linux does (path_resolution(7)).
 const LINK_LIMIT: usize = 40;
@@ -55,6 +56,10 @@ enum Change {
 pub(super) struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
     layers: usize,
+    /// Of all layers, what they remove included.
+    size: Size,
+    /// From directory to directory along links, on the way to all members.
+    steps: Cell<usize>,
 }
 
 impl Tree {
@@ -134,8 +139,17 @@ impl Tree {
         let Some((parent, name)) = path.parent().zip(path.file_name()) else {
             return Ok(PathBuf::new());
         };
+        // What is above a directory are directories, so there is no link to follow.
+        let nearest = parent.ancestors().find_map(|above| self.nodes.get(above));
+        if nearest.is_none_or(|node| node.kind == NodeKind::Directory) {
+            return Ok(path.to_owned());
+        }
         let (mut here, mut left, mut links) = (PathBuf::new(), parts(parent), 0);
         while let Some(part) = left.pop_front() {
+            self.steps.set(self.steps.get() + 1);
+            if self.steps.get() > STEPS_LIMIT {
+                return Err(Error::TooLarge { limit: format!("{STEPS_LIMIT} steps along links") });
+            }
             if part == ".." {
                 here.pop();
                 continue;
@@ -172,11 +186,10 @@ impl Tree {
     }
 
     fn place(&mut self, path: PathBuf, node: Node) -> Result<(), Error> {
-        let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
-        parents.pop();
-        for parent in parents.into_iter().rev() {
+        for parent in path.ancestors().skip(1).take_while(|one| !one.as_os_str().is_empty()) {
             match self.nodes.get(parent).map(|node| &node.kind) {
-                Some(NodeKind::Directory) => {}
+                // What is above a directory is known.
+                Some(NodeKind::Directory) => break,
                 Some(_) => {
                     let problem =
                         format!("it lies below `{}`, which is no directory", parent.display());
@@ -185,6 +198,7 @@ impl Tree {
                 None => {
                     let directory =
                         Node { kind: NodeKind::Directory, problem: None, ..node.clone() };
+                    self.size.add(parent)?;
                     self.nodes.insert(parent.to_owned(), directory);
                 }
             }
@@ -193,10 +207,8 @@ impl Tree {
         if was_directory && node.kind != NodeKind::Directory {
             self.remove(&path, true);
         }
+        self.size.add(&path)?;
         self.nodes.insert(path, node);
-        if self.nodes.len() > COUNT_LIMIT {
-            return Err(Error::TooLarge { limit: format!("{COUNT_LIMIT} files") });
-        }
         Ok(())
     }
 
