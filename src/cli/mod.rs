@@ -27,6 +27,7 @@ mod preflight;
 mod progress;
 mod provenance;
 mod prune;
+mod registry;
 mod report;
 mod rollback;
 mod sbom;

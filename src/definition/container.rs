@@ -54,7 +54,7 @@ impl FromStr for ContainerImage {
 
 /// A name or address of a host, which differs from the first component of a name by a dot, a port,
 /// or being `localhost` (distribution/reference, normalize.go).
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     let is_name = !name.is_empty()
@@ -66,7 +66,7 @@ fn is_host(text: &str) -> bool {
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (OCI distribution specification, "Pulling manifests").
-fn is_component(text: &str) -> bool {
+pub(crate) fn is_component(text: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = text.bytes().next().zip(text.bytes().last());
     let separators =

@@ -11,7 +11,7 @@
 
 mod acceptance;
 mod account;
-mod container;
+pub(crate) mod container;
 mod debian;
 mod document;
 mod endpoint;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
@@ -15,8 +16,8 @@ use super::Policy;
 /// downloads at once.
 const IDLE_CONNECTIONS: usize = 64;
 
-/// An agent that keeps to `policy`.
-pub(super) fn agent(policy: &Policy) -> Agent {
+/// An agent that keeps to `policy`. Servers are vouched for by the `authorities`, or those that browsers know.
+pub(super) fn agent(policy: &Policy, authorities: Option<RootCerts>) -> Agent {
     let limit = Some(policy.patience);
     let mut config = Agent::config_builder()
         .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")))
@@ -33,6 +34,9 @@ pub(super) fn agent(policy: &Policy) -> Agent {
         // A body may take as long as it needs while bytes keep coming.
         .timeout_per_read(limit)
         .timeout_per_write(limit);
+    if let Some(authorities) = authorities {
+        config = config.tls_config(TlsConfig::builder().root_certs(authorities).build());
+    }
     if !policy.proxy_from_environment {
         config = config.proxy(None);
     }

@@ -132,7 +132,7 @@ pub enum Failure {
         /// How long the server asks to be left alone (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
-    /// A registry of images wants a token, and there is none for anybody.
+    /// A registry of images wants a token or a password, and there is none that can be said.
     #[error("the registry gives nothing without a token, and no token: {0}")]
     Token(String),
     /// The whole file is not what was locked.
@@ -193,7 +193,7 @@ pub enum Failure {
 
 impl Failure {
     /// Whether the same request may succeed a little later.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Status { code, .. } => matches!(code, 408 | 429 | 500..=599),
             Self::Truncated { .. }

@@ -11,9 +11,9 @@
 mod agent;
 mod error;
 mod newer;
-pub(crate) mod registry;
-mod retry;
-mod source;
+pub(crate) mod retry;
+pub(crate) mod source;
+pub(crate) mod token;
 mod transfer;
 mod transport;
 
@@ -24,11 +24,10 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-pub use registry::MOST_MANIFEST;
-
 pub use newer::{Newer, Validators};
 
 pub use error::{Attempt, Error, FailedDownload, Failure, Missing};
+pub use token::{Credential, Credentials, MOST_MANIFEST};
 
 use crate::digest::Digest;
 use crate::progress::{Progress, Step};
@@ -134,14 +133,44 @@ pub struct Fetcher {
     network: Network,
     policy: Policy,
     hosts: Hosts,
-    tokens: registry::Tokens,
+    tokens: token::Tokens,
+}
+
+/// What a fetcher of one registry knows, besides what one of mirrors does.
+pub(crate) struct Known {
+    /// Who we are.
+    pub(crate) credentials: Box<dyn Credentials>,
+    /// What is to be done there: `pull` or `pull,push`.
+    pub(crate) actions: &'static str,
+    /// Who may vouch for the server, in the place of the authorities that browsers know.
+    pub(crate) authorities: Option<ureq::tls::RootCerts>,
 }
 
 impl Fetcher {
     /// A fetcher that keeps to `policy`.
     pub fn new(network: Network, policy: Policy) -> Self {
-        let (hosts, tokens) = (Hosts::default(), registry::Tokens::default());
-        Self { agent: agent::agent(&policy), network, policy, hosts, tokens }
+        let (hosts, tokens) = (Hosts::default(), token::Tokens::default());
+        Self { agent: agent::agent(&policy, None), network, policy, hosts, tokens }
+    }
+
+    /// A fetcher that keeps to `policy` and talks to one registry.
+    pub(crate) fn for_registry(policy: Policy, known: Known) -> Self {
+        let Known { credentials, actions, authorities } = known;
+        let tokens = token::Tokens::of(token::Identity { credentials, actions });
+        let (agent, network) = (agent::agent(&policy, authorities), Network::Online);
+        Self { agent, network, policy, hosts: Hosts::default(), tokens }
+    }
+
+    pub(crate) fn agent(&self) -> &ureq::Agent {
+        &self.agent
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(crate) fn tokens(&self) -> &token::Tokens {
+        &self.tokens
     }
 
     pub(crate) fn online(&self) -> bool {

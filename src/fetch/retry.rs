@@ -11,7 +11,7 @@ use super::error::Failure;
 /// The pause before try number `next` (2, 3, …) at a URL that answered with `failure`: doubled each
 /// time, between half and all of it at random so that many clients do not come back together, and
 /// at least what the server asked for, but never more than [`Policy::max_delay`].
-pub(super) fn pause(policy: &Policy, next: u32, failure: &Failure) -> Duration {
+pub(crate) fn pause(policy: &Policy, next: u32, failure: &Failure) -> Duration {
     let doubled = policy.base_delay.saturating_mul(1 << next.saturating_sub(2).min(16));
     // Each `RandomState` has keys of its own, so this is a random number (std documentation).
     let random = RandomState::new().hash_one(next) % 1024;

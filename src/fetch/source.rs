@@ -11,7 +11,7 @@ use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 
 use super::error::Failure;
-use super::{Fetcher, Policy, registry};
+use super::{Fetcher, Policy, token};
 
 /// The part of a file that is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,11 +45,13 @@ pub(super) fn open(fetcher: &Fetcher, url: &str, wanted: Wanted) -> Result<Opene
     if !fetcher.online() {
         return Err(Failure::Offline);
     }
-    let mut response = ask(fetcher, url, wanted, fetcher.tokens.get(url))?;
+    let said = fetcher.tokens.get(url);
+    let mut response = ask(fetcher, url, wanted, said.as_deref())?;
     if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(token) = fetcher.tokens.ask(&fetcher.agent, url, response.headers())
+        && let Some(other) =
+            fetcher.tokens.ask(&fetcher.agent, url, response.headers(), said.as_deref())
     {
-        response = ask(fetcher, url, wanted, Some(token?))?;
+        response = ask(fetcher, url, wanted, Some(&other?))?;
     }
     let mut opened = read_answer(response, wanted.offset)?;
     opened.reader = Box::new(Paced::new(opened.reader, &fetcher.policy));
@@ -61,7 +63,7 @@ fn ask(
     fetcher: &Fetcher,
     url: &str,
     wanted: Wanted,
-    token: Option<String>,
+    authorization: Option<&str>,
 ) -> Result<Response<Body>, Failure> {
     let mut request = fetcher.agent.get(url);
     if wanted.offset > 0 {
@@ -70,11 +72,11 @@ fn ask(
             request = request.header(header::IF_RANGE, validator);
         }
     }
-    if registry::is_manifest(url) {
-        request = request.header(header::ACCEPT, registry::ACCEPT);
+    if token::is_manifest(url) {
+        request = request.header(header::ACCEPT, token::ACCEPT);
     }
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    if let Some(value) = authorization.and_then(token::secret_value) {
+        request = request.header(header::AUTHORIZATION, value);
     }
     let start = Instant::now();
     let answer = request.call();
@@ -207,7 +209,7 @@ pub(super) fn read_answer(response: Response<Body>, offset: u64) -> Result<Opene
     Ok(Opened { offset: start, total, validator, reader: Box::new(reader) })
 }
 
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+pub(crate) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -230,7 +232,7 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 }
 
 /// In seconds. The other form, a date, is not worth trusting two clocks.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     text(headers, header::RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Attempt, FailedDownload, Failure};
 use super::source::{self, Wanted};
-use super::{Fetcher, Request, registry, retry};
+use super::{Fetcher, Request, retry, token};
 use crate::progress::Step;
 use crate::store::{self, Blob, Partial, Store};
 
@@ -158,7 +158,7 @@ impl Transfer<'_> {
         let Request { digest, size, .. } = self.request;
         let (digest, size) = (*digest, *size);
         // The size of a manifest is not known beforehand, and none is large.
-        let most = if registry::is_manifest(url) { registry::MOST_MANIFEST } else { MOST };
+        let most = if token::is_manifest(url) { token::MOST_MANIFEST } else { MOST };
         if partial.length() > size.unwrap_or(most) {
             partial.restart()?;
         }

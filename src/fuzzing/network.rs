@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::parts;
 use crate::boot::agent::Agent;
-use crate::fetch::registry as tokens;
+use crate::fetch::token as tokens;
 use crate::proxmox::http::answer;
 use crate::proxmox::{Properties, Upid, VolumeId};
 

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod libconfig;
 pub mod machine;
 pub mod meetings;
+pub mod oci;
 pub mod package;
 pub mod page;
 pub mod programs;

@@ -1,0 +1,436 @@
+//! Registries of OCI images: what their servers ask for before they give or take a manifest or a blob.
+//!
+//! A registry may answer 401 with the address of a server that gives tokens, also to those who say nothing of
+//! who they are; the request is then made once more with the token (Docker's "Token Authentication
+//! Specification"; RFC 6750, section 3). Or it wants a name and a password itself (RFC 7617).
+//!
+//! Names and passwords come from [`Credentials`], are told only after they were asked for, and only to a server
+//! on https or on this machine. A [`super::Fetcher`] of mirrors has none, and tells nobody who it is. Neither a
+//! password nor a token is passed on where a registry redirects to: ureq does not do so unless it is asked to, and
+//! whoever gives tokens may not redirect at all.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ureq::Body;
+use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+
+use super::error::Failure;
+
+/// Most bytes of an answer with a token. Docker's has about 5 kB.
+const MOST: u64 = 256 * 1024;
+
+/// Most bytes of a manifest or index. Registries need not take larger ones (OCI distribution
+/// specification, "Pushing Manifests").
+pub const MOST_MANIFEST: u64 = 4 << 20;
+
+/// What a manifest may be; without saying so, registries give an older form (OCI distribution
+/// specification, "Pulling manifests").
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// What somebody is known by. Shown nowhere: its `Debug` has no secret.
+pub enum Credential {
+    /// A name and a password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token that is exchanged for others (RFC 6749, section 6).
+    Identity(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Credential")
+    }
+}
+
+/// Where it stands who we are.
+pub trait Credentials: Send + Sync {
+    /// What to tell of the repository `host/name`, if anything is known.
+    ///
+    /// # Errors
+    /// A text that says what cannot be read, and why, without any secret.
+    fn find(&self, host: &str, name: &str) -> Result<Option<Credential>, String>;
+}
+
+/// What a client may ask for besides what anybody gets.
+pub(super) struct Identity {
+    /// Who we are.
+    pub(super) credentials: Box<dyn Credentials>,
+    /// What is to be done: `pull` or `pull,push`.
+    pub(super) actions: &'static str,
+}
+
+/// What to say in the header `Authorization`, by the URL of the repository that it is for.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    known: Mutex<HashMap<String, String>>,
+    identity: Option<Identity>,
+}
+
+impl Tokens {
+    /// Tokens for somebody.
+    pub(super) fn of(identity: Identity) -> Self {
+        Self { known: Mutex::default(), identity: Some(identity) }
+    }
+
+    /// What was given for `url`, if anything was.
+    pub(super) fn get(&self, url: &str) -> Option<String> {
+        self.known_for(repository(url)?)
+    }
+
+    /// What was given for the repository, if anything was.
+    pub(crate) fn known_for(&self, repository: &str) -> Option<String> {
+        self.known().get(repository).cloned()
+    }
+
+    /// Gets something to say for `url`, which a registry has refused with these `headers` when `used` was said. None:
+    /// that is not the answer of a registry that lets in who we are.
+    pub(super) fn ask(
+        &self,
+        agent: &ureq::Agent,
+        url: &str,
+        headers: &HeaderMap,
+        used: Option<&str>,
+    ) -> Option<Result<String, Failure>> {
+        self.ask_for(agent, repository(url)?, headers, used)
+    }
+
+    /// [`Tokens::ask`] for a repository.
+    pub(crate) fn ask_for(
+        &self,
+        agent: &ureq::Agent,
+        repository: &str,
+        headers: &HeaderMap,
+        used: Option<&str>,
+    ) -> Option<Result<String, Failure>> {
+        // Held during the request, so that threads that start together ask once.
+        let mut known = self.known();
+        if let Some(other) = known.get(repository).filter(|it| Some(it.as_str()) != used) {
+            return Some(Ok(other.clone()));
+        }
+        let said = self.authorization(agent, repository, headers, used.is_some()).transpose()?;
+        if let Ok(said) = &said {
+            known.insert(repository.to_owned(), said.clone());
+        }
+        Some(said)
+    }
+
+    fn authorization(
+        &self,
+        agent: &ureq::Agent,
+        repository: &str,
+        headers: &HeaderMap,
+        again: bool,
+    ) -> Result<Option<String>, Failure> {
+        let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let texts: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+        if let Some(challenge) = texts.iter().find_map(|text| parse(text)) {
+            let credential = self.credential(repository)?;
+            let actions = self.identity.as_ref().map(|identity| identity.actions);
+            let token = request(agent, &challenge, repository, actions, credential)?;
+            return Ok(Some(format!("Bearer {token}")));
+        }
+        let wants_password = texts.iter().any(|text| is_basic(text));
+        // The same name and password would be refused again.
+        if !wants_password || again {
+            return Ok(None);
+        }
+        match self.credential(repository)? {
+            Some(Credential::Password { user, password }) if is_confidential(repository) => {
+                Ok(Some(basic(&user, &password)))
+            }
+            Some(Credential::Password { .. }) => Err(Failure::Token(
+                "it wants a password, which is not sent without TLS, but to this machine"
+                    .to_owned(),
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    fn credential(&self, repository: &str) -> Result<Option<Credential>, Failure> {
+        let Some(identity) = &self.identity else { return Ok(None) };
+        let rest = repository.split_once("://").map_or(repository, |(_, rest)| rest);
+        let (host, name) = rest.split_once("/v2/").unwrap_or((rest, ""));
+        identity.credentials.find(host, name).map_err(Failure::Token)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The header that says a name and a password (RFC 7617, section 2).
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+/// The value of a header that is not shown where headers are.
+pub(crate) fn secret_value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Whether nobody on the way can read what is sent to `url`.
+pub(crate) fn is_confidential(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => uri.host().is_some_and(is_loopback),
+        _ => false,
+    }
+}
+
+/// Whether `host`, without a port, is this machine: `localhost`, 127.0.0.0/8 or `[::1]` (RFC 6761, section 6.3).
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The URL of the repository that `url` is a manifest or blob of.
+fn repository(url: &str) -> Option<&str> {
+    let start = url.find("/v2/")?;
+    let kinds = ["/manifests/sha256:", "/blobs/sha256:"];
+    let end = kinds.iter().find_map(|kind| url[start..].rfind(kind))?;
+    Some(&url[..start + end])
+}
+
+/// Whether `url` is that of a manifest.
+pub(super) fn is_manifest(url: &str) -> bool {
+    repository(url).is_some_and(|repository| url[repository.len()..].starts_with("/manifests/"))
+}
+
+/// What a registry wants (RFC 6750, section 3).
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Challenge {
+    realm: String,
+    service: Option<String>,
+    scope: Option<String>,
+}
+
+/// Whether a registry wants a name and a password.
+fn is_basic(text: &str) -> bool {
+    let scheme = text.trim().split(' ').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case("basic")
+}
+
+/// Reads `Bearer realm="…",service="…",scope="…"`.
+fn parse(text: &str) -> Option<Challenge> {
+    let (scheme, mut rest) = text.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let mut challenge = Challenge::default();
+    loop {
+        rest = rest.trim_start_matches([' ', ',']);
+        let Some((name, after)) = rest.split_once('=') else { break };
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "realm" => challenge.realm = value.to_owned(),
+            "service" => challenge.service = Some(value.to_owned()),
+            "scope" => challenge.scope = Some(value.to_owned()),
+            _ => {}
+        }
+        rest = after;
+    }
+    (!challenge.realm.is_empty()).then_some(challenge)
+}
+
+impl Challenge {
+    /// The URL of who gives tokens for `repository`, the URL of one.
+    fn realm(&self, repository: &str) -> Result<&str, &'static str> {
+        let realm = &self.realm;
+        let is_plain = realm.starts_with("http://") && repository.starts_with("http://");
+        let is_url = realm.bytes().all(|byte| byte.is_ascii_graphic()) && !realm.contains('#');
+        if !is_url || !(realm.starts_with("https://") || is_plain) {
+            return Err("it names no https:// URL for one");
+        }
+        Ok(realm)
+    }
+
+    /// What the token is for: the `actions` on `repository`, or what the registry says.
+    fn fields(&self, repository: &str, actions: Option<&str>) -> Vec<(&'static str, String)> {
+        let name = repository.split_once("/v2/").map_or("", |(_, name)| name);
+        let scope = match (actions, &self.scope) {
+            (None, Some(scope)) => scope.clone(),
+            _ => format!("repository:{name}:{}", actions.unwrap_or("pull")),
+        };
+        let service = self.service.iter().map(|service| ("service", service.clone()));
+        service.chain([("scope", scope)]).collect()
+    }
+}
+
+/// The URL that gives a token for anybody who wants to pull from `repository`, if `challenge` is the answer of a
+/// registry that gives any.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn address_of_tokens(
+    challenge: &str,
+    repository: &str,
+) -> Option<Result<String, &'static str>> {
+    let challenge = parse(challenge)?;
+    let realm = challenge.realm(repository);
+    Some(realm.map(|realm| address(realm, &challenge.fields(repository, None))))
+}
+
+fn address(realm: &str, fields: &[(&'static str, String)]) -> String {
+    let mark = if realm.contains('?') { '&' } else { '?' };
+    format!("{realm}{mark}{}", query(fields))
+}
+
+/// `fields` as a query.
+fn query(fields: &[(&'static str, String)]) -> String {
+    let pairs: Vec<_> =
+        fields.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
+    pairs.join("&")
+}
+
+/// `text` as a value of a query (RFC 3986, section 3.4).
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z'
+        | b'A'..=b'Z'
+        | b'0'..=b'9'
+        | b'-'
+        | b'.'
+        | b'_'
+        | b'~'
+        | b':'
+        | b'/'
+        | b',' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// The part of an answer with a token that counts. Both names are in use.
+#[derive(serde::Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// Asks for a token, as somebody if there is a `credential`.
+fn request(
+    agent: &ureq::Agent,
+    challenge: &Challenge,
+    repository: &str,
+    actions: Option<&str>,
+    credential: Option<Credential>,
+) -> Result<String, Failure> {
+    let realm = challenge.realm(repository).map_err(|why| Failure::Token(why.to_owned()))?;
+    if credential.is_some() && !is_confidential(realm) {
+        let why = format!("a password is not sent to {realm}, which has no TLS");
+        return Err(Failure::Token(why));
+    }
+    let mut fields = challenge.fields(repository, actions);
+    let address = address(realm, &fields);
+    let response = match credential {
+        None => agent.get(&address).call()?,
+        Some(Credential::Password { user, password }) => {
+            let said = secret_value(&basic(&user, &password));
+            let said = said.ok_or_else(|| Failure::Token("a password is no text".to_owned()))?;
+            let request = agent.get(&address).config().max_redirects(0).build();
+            request.header(header::AUTHORIZATION, said).call()?
+        }
+        // Docker's "Registry authentication: OAuth2", "Refresh token".
+        Some(Credential::Identity(token)) => {
+            fields.push(("grant_type", "refresh_token".to_owned()));
+            fields.push(("client_id", "imgbuild".to_owned()));
+            fields.push(("refresh_token", token));
+            let request = agent.post(realm).config().max_redirects(0).build();
+            let form = "application/x-www-form-urlencoded";
+            request.header(header::CONTENT_TYPE, form).send(query(&fields))?
+        }
+    };
+    read(response, realm)
+}
+
+fn read(response: Response<Body>, realm: &str) -> Result<String, Failure> {
+    let (head, body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        let code = head.status.as_u16();
+        let passing = matches!(code, 408 | 429 | 500..=599);
+        let refused = || Failure::Token(format!("{realm} answers with status {code}"));
+        return Err(if passing { Failure::Status { code, retry_after: None } } else { refused() });
+    }
+    let mut bytes = Vec::new();
+    body.into_reader().take(MOST).read_to_end(&mut bytes).map_err(Failure::Io)?;
+    token_in(&bytes).ok_or_else(|| Failure::Token(format!("the answer of {realm} has none")))
+}
+
+/// The token in an answer.
+pub(crate) fn token_in(answer: &[u8]) -> Option<String> {
+    let answer: Answer = serde_json::from_slice(answer).ok()?;
+    // It goes into a header.
+    let is_sound = |it: &String| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_graphic());
+    answer.token.or(answer.access_token).filter(is_sound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read() {
+        let repository = "https://registry-1.docker.io/v2/a/b";
+        let docker = "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\",\
+                      scope=\"repository:a/b:pull\"";
+        let cases = [
+            (
+                docker,
+                Some(
+                    "https://auth.docker.io/token?service=registry.docker.io&scope=repository:a/b:pull",
+                ),
+            ),
+            ("bearer realm=\"https://x/t?a=1\"", Some("https://x/t?a=1&scope=repository:a/b:pull")),
+            (
+                "Bearer error=\"x, y\", realm=\"https://x/t\", scope=\"a b&c\"",
+                Some("https://x/t?scope=a%20b%26c"),
+            ),
+            ("Bearer realm=\"http://x/t\"", None),
+            ("Bearer realm=\"file:///etc/passwd\"", None),
+            ("Bearer realm=\"https://x/ t\"", None),
+            ("Basic realm=\"https://x/t\"", None),
+            ("Bearer realm=\"https://x", None),
+            ("Bearer", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let found = parse(text).and_then(|challenge| {
+                let realm = challenge.realm(repository).ok()?;
+                let mark = if realm.contains('?') { '&' } else { '?' };
+                Some(format!("{realm}{mark}{}", query(&challenge.fields(repository, None))))
+            });
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_of_registries_are_told_from_others() {
+        let cases = [
+            ("https://r/v2/a/b/manifests/sha256:0", Some("https://r/v2/a/b"), true),
+            ("https://r/v2/a/blobs/sha256:0", Some("https://r/v2/a"), false),
+            ("https://r/v2/a/blobs/uploads", None, false),
+            ("https://r/pool/a/blobs/sha256:0", None, false),
+        ];
+        for (url, expected, manifest) in cases {
+            assert_eq!(repository(url), expected, "{url}");
+            assert_eq!(is_manifest(url), manifest, "{url}");
+        }
+    }
+}

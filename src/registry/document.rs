@@ -1,0 +1,219 @@
+//! The documents of registries: manifests, indexes, and the descriptors in them (OCI image specification 1.1).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::reference::lower_case;
+use crate::digest::Digest;
+
+/// A manifest of an image or of any other thing.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A list of manifests.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// What the empty document `{}` is ("Guidance for an Empty Descriptor").
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// The empty document.
+pub const EMPTY_BYTES: &[u8] = b"{}";
+
+/// The annotation with the name of a file.
+pub const TITLE: &str = "org.opencontainers.image.title";
+
+/// What a blob or manifest is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What kind of thing.
+    pub media_type: String,
+    /// The SHA-256 of its bytes.
+    #[serde(with = "prefixed")]
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What kind of thing a manifest is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Further words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// That of `bytes`.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// That of `size` bytes with this digest.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        let (media_type, annotations) = (media_type.to_owned(), BTreeMap::new());
+        Self { media_type, digest, size, artifact_type: None, annotations }
+    }
+
+    /// That of the empty document.
+    pub fn empty() -> Self {
+        Self::of(EMPTY, EMPTY_BYTES)
+    }
+
+    /// With the name of a file.
+    pub fn titled(mut self, name: &str) -> Self {
+        self.annotations.insert(TITLE.to_owned(), name.to_owned());
+        self
+    }
+
+    /// The name of a file that it is annotated with. Not checked: it may be anything.
+    pub fn title(&self) -> Option<&str> {
+        self.annotations.get(TITLE).map(String::as_str)
+    }
+}
+
+/// A manifest. What is not among the fields is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`MANIFEST`].
+    pub media_type: String,
+    /// What kind of thing it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// A blob about it.
+    pub config: Descriptor,
+    /// Its blobs.
+    pub layers: Vec<Descriptor>,
+    /// The manifest that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// Further words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// One of these blobs.
+    pub fn new(artifact_type: &str, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: MANIFEST.to_owned(),
+            artifact_type: Some(artifact_type.to_owned()),
+            config: Descriptor::empty(),
+            layers,
+            subject: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// About the manifest `subject`.
+    pub fn about(mut self, subject: Descriptor) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// As it is pushed: the same for the same fields.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text, numbers and maps of text are JSON")
+    }
+}
+
+/// A list of manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`INDEX`].
+    pub media_type: String,
+    /// The manifests.
+    pub manifests: Vec<Descriptor>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { schema_version: 2, media_type: INDEX.to_owned(), manifests: Vec::new() }
+    }
+}
+
+impl Index {
+    /// As it is pushed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text, numbers and maps of text are JSON")
+    }
+}
+
+/// What any document may say of itself and of what it is about.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Heading {
+    pub media_type: Option<String>,
+    pub artifact_type: Option<String>,
+    pub config: Option<Kind>,
+    pub subject: Option<Descriptor>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What kind of thing a descriptor is of.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Kind {
+    pub media_type: String,
+}
+
+/// `sha256:…`, the only algorithm that is in use.
+mod prefixed {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("sha256:{digest}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digest = text.strip_prefix("sha256:").and_then(lower_case);
+        digest.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no sha256:…")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_descriptor_is_that_of_the_specification() {
+        let digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let empty = Descriptor::empty();
+        assert_eq!((empty.digest.to_string().as_str(), empty.size), (digest, 2));
+    }
+
+    #[test]
+    fn manifests_have_the_same_bytes_for_ever() {
+        let layer = Descriptor::of("text/plain", b"abc").titled("a.txt");
+        let manifest =
+            Manifest::new("application/x", vec![layer]).about(Descriptor::of(MANIFEST, b""));
+        let text = String::from_utf8(manifest.to_bytes()).unwrap();
+        assert_eq!(
+            text,
+            "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\
+             \"artifactType\":\"application/x\",\"config\":{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\
+             \"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\",\"size\":2},\
+             \"layers\":[{\"mediaType\":\"text/plain\",\
+             \"digest\":\"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"size\":3,\
+             \"annotations\":{\"org.opencontainers.image.title\":\"a.txt\"}}],\
+             \"subject\":{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\
+             \"digest\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0}}"
+        );
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
+    }
+
+    #[test]
+    fn digests_have_one_spelling() {
+        for digest in ["", "sha256:", "sha512:00", &format!("sha256:{}", "A".repeat(64))] {
+            let text = format!("{{\"mediaType\":\"x\",\"digest\":\"{digest}\",\"size\":1}}");
+            assert!(serde_json::from_str::<Descriptor>(&text).is_err(), "{digest}");
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Single requests to a registry: who we are, patience, and what its answers mean.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde::Deserialize;
+use ureq::http::request::Builder;
+use ureq::http::{HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use ureq::{AsSendBody, Body, ResponseExt, SendBody};
+
+use super::{Error, Repository};
+use crate::fetch::source::{retry_after, text};
+use crate::fetch::{Failure, retry, token};
+
+/// Most bytes of an answer that says what is wrong.
+const MOST_REASONS: u64 = 64 * 1024;
+
+/// How many times the usual patience to wait for an answer to the last request of an upload: the registry may
+/// hash the whole blob, or copy it, before it answers.
+const LONG_ANSWER: u32 = 20;
+
+/// What is sent with a request.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    /// Nothing, as with GET.
+    Absent,
+    /// These bytes, perhaps none.
+    Bytes(&'a [u8]),
+    /// A part of a file.
+    Part(&'a Part<'a>),
+}
+
+/// Where what is sent comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// A file, wherever it stands.
+    File(&'a File),
+    /// Memory, for what is small.
+    Bytes(&'a [u8]),
+}
+
+impl Source<'_> {
+    fn read_at(self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read_at(buffer, offset),
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                (&bytes[start..]).read(buffer)
+            }
+        }
+    }
+}
+
+/// A part of what is sent, which is read when it goes, and again when it has to go again.
+pub(super) struct Part<'a> {
+    pub source: Source<'a>,
+    /// Offset of its first byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Counts bytes that went out.
+    pub sent: &'a AtomicU64,
+    /// Why the file could not be read, which is not the registry's fault.
+    pub broken: Cell<Option<io::Error>>,
+}
+
+/// Reads a [`Part`].
+struct PartReader<'a> {
+    part: &'a Part<'a>,
+    at: u64,
+}
+
+impl Read for PartReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.part.length - self.at;
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        let fail = |error: io::Error| {
+            self.part.broken.set(Some(error));
+            io::Error::from(io::ErrorKind::InvalidData)
+        };
+        match self.part.source.read_at(&mut buffer[..most], self.part.start + self.at) {
+            Ok(0) => {
+                Err(fail(io::Error::new(io::ErrorKind::UnexpectedEof, "it has become shorter")))
+            }
+            Ok(count) => {
+                self.at += count as u64;
+                self.part.sent.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(count)
+            }
+            Err(error) => Err(fail(error)),
+        }
+    }
+}
+
+/// A request.
+pub(super) struct Call<'a> {
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(HeaderName, String)>,
+    pub content: Content<'a>,
+    /// Whether the answer may take long.
+    pub long: bool,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(method: Method, url: impl Into<String>) -> Self {
+        let (url, headers) = (url.into(), Vec::new());
+        Self { method, url, headers, content: Content::Absent, long: false }
+    }
+
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn content(mut self, content: Content<'a>) -> Self {
+        self.content = content;
+        self
+    }
+
+    pub fn long(mut self) -> Self {
+        self.long = true;
+        self
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The registry, or the way to it.
+    Failure(Failure),
+    /// The file that is pushed.
+    File(io::Error),
+}
+
+impl Trouble {
+    pub fn into_error(self, what: &str) -> Error {
+        let what = what.to_owned();
+        match self {
+            Self::Failure(Failure::Token(why)) => Error::Login { what, why },
+            Self::Failure(failure) => Error::Unreachable { what, failure },
+            Self::File(error) => Error::Read(error),
+        }
+    }
+
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.is_transient())
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl Repository {
+    /// Makes a request, with as much patience as the policy has. An answer that is not one of passing
+    /// trouble is returned, whatever it says.
+    pub(super) fn patiently(&self, call: &Call) -> Result<Response<Body>, Trouble> {
+        let policy = self.fetcher().policy();
+        let mut tried = 1;
+        loop {
+            let trouble = match self.once(call) {
+                Ok(response) => return Ok(response),
+                Err(trouble) => trouble,
+            };
+            match trouble {
+                Trouble::Failure(failure) if failure.is_transient() && tried < policy.tries => {
+                    tried += 1;
+                    std::thread::sleep(retry::pause(policy, tried, &failure));
+                }
+                trouble => return Err(trouble),
+            }
+        }
+    }
+
+    /// Makes a request, and once more with what the registry wants to be told. Passing trouble, such as status
+    /// 503, is an error.
+    pub(super) fn once(&self, call: &Call) -> Result<Response<Body>, Trouble> {
+        let repository = self.location().url();
+        // An upload may go to another server, which must not learn who we are.
+        let ours = is_same_origin(&repository, &call.url);
+        let tokens = self.fetcher().tokens();
+        let said = ours.then(|| tokens.known_for(&repository)).flatten();
+        let mut response = self.send(call, said.as_deref())?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && ours
+            && let Some(other) = tokens.ask_for(
+                self.fetcher().agent(),
+                &repository,
+                response.headers(),
+                said.as_deref(),
+            )
+        {
+            response = self.send(call, Some(&other?))?;
+        }
+        let code = response.status().as_u16();
+        // 501 will not pass: the registry does not know how.
+        if matches!(code, 408 | 429 | 500 | 502..=599) {
+            let retry_after = retry_after(response.headers());
+            return Err(Failure::Status { code, retry_after }.into());
+        }
+        Ok(response)
+    }
+
+    fn send(&self, call: &Call, said: Option<&str>) -> Result<Response<Body>, Trouble> {
+        let mut request = Request::builder().method(call.method.clone()).uri(&call.url);
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        if let Some(value) = said.and_then(token::secret_value) {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let start = Instant::now();
+        let answer = match call.content {
+            Content::Absent => self.run(request, SendBody::none(), call),
+            Content::Bytes(bytes) => self.run(request, bytes, call),
+            Content::Part(part) => {
+                let request = request.header(header::CONTENT_LENGTH, part.length);
+                let mut reader = PartReader { part, at: 0 };
+                let answer = self.run(request, SendBody::from_reader(&mut reader), call);
+                if let Some(error) = part.broken.take() {
+                    return Err(Trouble::File(error));
+                }
+                answer
+            }
+        };
+        let (method, url) = (&call.method, without_query(&call.url));
+        let seconds = start.elapsed().as_secs_f64();
+        match &answer {
+            Ok(answer) => log::debug!("{method} {url}: {} after {seconds:.1} s", answer.status()),
+            Err(error) => log::debug!("{method} {url}: {error} after {seconds:.1} s"),
+        }
+        Ok(answer.map_err(Failure::from)?)
+    }
+
+    fn run(
+        &self,
+        request: Builder,
+        body: impl AsSendBody,
+        call: &Call,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let agent = self.fetcher().agent();
+        let request = request.body(body).map_err(ureq::Error::Http)?;
+        let mut config = agent.configure_request(request);
+        // What is sent goes where it was meant to go, or nowhere.
+        if !matches!(call.content, Content::Absent) {
+            config = config.max_redirects(0);
+        }
+        if call.long {
+            let patience = self.fetcher().policy().patience;
+            config = config.timeout_recv_response(Some(patience.saturating_mul(LONG_ANSWER)));
+        }
+        agent.run(config.build())
+    }
+
+    /// The error that an answer which is none of those expected stands for.
+    pub(super) fn refused(&self, what: impl Into<String>, response: Response<Body>) -> Error {
+        let (what, code) = (what.into(), response.status().as_u16());
+        let reasons = reasons(response);
+        match code {
+            401 if self.fetcher().tokens().known_for(&self.location().url()).is_none() => {
+                let why = "none is known for it".to_owned();
+                Error::Login { what, why }
+            }
+            401 => Error::Login { what, why: "the one that is known was refused".to_owned() },
+            _ => Error::Refused { what, code, reasons },
+        }
+    }
+}
+
+/// What a registry says of an error (OCI distribution specification, "Error Codes"), fit to be shown.
+pub(super) fn reasons(response: Response<Body>) -> String {
+    #[derive(Deserialize)]
+    struct Answer {
+        errors: Vec<Reason>,
+    }
+    #[derive(Deserialize)]
+    struct Reason {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let mut bytes = Vec::new();
+    let body = response.into_body().into_reader().take(MOST_REASONS);
+    if { body }.read_to_end(&mut bytes).is_err() {
+        return String::new();
+    }
+    let Ok(answer) = serde_json::from_slice::<Answer>(&bytes) else { return String::new() };
+    let one = |reason: &Reason| match reason.message.as_str() {
+        "" => reason.code.clone(),
+        message => format!("{}, {message}", reason.code),
+    };
+    let all: Vec<_> = answer.errors.iter().take(3).map(one).collect();
+    let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
+    all.join("; ").chars().map(shown).take(300).collect()
+}
+
+/// `url` without what may let others do something.
+fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// Whether what is sent to both URLs goes to the same server.
+pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin = |url: &str| {
+        let uri = url.parse::<Uri>().ok()?;
+        let scheme = uri.scheme_str()?.to_owned();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+    };
+    origin(one).is_some_and(|one| Some(one) == origin(other))
+}
+
+/// The URL that `location`, from an answer to a request for `base`, stands for (RFC 3986, section 5.2).
+///
+/// # Errors
+/// Says why nothing may be sent there.
+pub(super) fn resolve(base: &str, location: &str) -> Result<String, &'static str> {
+    let (scheme, rest) = base.split_once("://").ok_or("which is no URL")?;
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let path = without_query(rest);
+    let location = location.split('#').next().unwrap_or_default();
+    let url = if location.contains("://") && !location.starts_with(['/', '?']) {
+        location.to_owned()
+    } else if let Some(rest) = location.strip_prefix("//") {
+        format!("{scheme}://{rest}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{host}{location}")
+    } else if location.starts_with('?') {
+        format!("{scheme}://{path}{location}")
+    } else {
+        let folder = path.rfind('/').map_or(path, |slash| &path[..slash]);
+        format!("{scheme}://{folder}/{location}")
+    };
+    let uri = url.parse::<Uri>().map_err(|_| "which is no URL")?;
+    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        return Err("which names a user");
+    }
+    match (scheme, uri.scheme_str()) {
+        (_, Some("https")) | ("http", Some("http")) => Ok(url),
+        ("https", Some("http")) => Err("which has no TLS"),
+        _ => Err("which is neither http nor https"),
+    }
+}
+
+/// The address that an answer names, for what comes next.
+pub(super) fn location(
+    what: &str,
+    base: &str,
+    response: &Response<Body>,
+) -> Result<Option<String>, Error> {
+    let Some(location) = text(response.headers(), header::LOCATION) else { return Ok(None) };
+    resolve(base, location).map(Some).map_err(|why| {
+        let url = without_query(location).chars().filter(|letter| !letter.is_control()).collect();
+        Error::Address { what: what.to_owned(), url, why }
+    })
+}
+
+/// Reads all of an answer, which may have `most` bytes.
+pub(super) fn read_all(response: Response<Body>, most: u64) -> Result<Vec<u8>, Failure> {
+    let (head, body) = response.into_parts();
+    let expected = text(&head.headers, header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+    let mut bytes = Vec::new();
+    let read = body
+        .into_with_config()
+        .limit(u64::MAX)
+        .reader()
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes);
+    let got = bytes.len() as u64;
+    match (read, expected) {
+        _ if got > most => Err(Failure::TooLong { limit: most }),
+        (Ok(_), Some(expected)) if expected != got => Err(Failure::Truncated { expected, got }),
+        (Ok(_), _) => Ok(bytes),
+        (Err(error), Some(expected)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Failure::Truncated { expected, got })
+        }
+        (Err(error), _) => Err(ureq::Error::from(error).into()),
+    }
+}
+
+/// Whether the answer came from where TLS was asked for, without leaving it on the way.
+pub(super) fn kept_tls(asked: &str, response: &Response<Body>) -> bool {
+    !asked.starts_with("https://") || response.get_uri().scheme_str() == Some("https")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_uploads_are_resolved() {
+        let base = "https://r.example:5000/v2/a/blobs/uploads/?x=1";
+        let cases = [
+            ("/v2/u/1?s=a/b", Ok("https://r.example:5000/v2/u/1?s=a/b")),
+            ("https://s.example/u", Ok("https://s.example/u")),
+            ("//s.example/u", Ok("https://s.example/u")),
+            ("7?s=1", Ok("https://r.example:5000/v2/a/blobs/uploads/7?s=1")),
+            ("?s=1", Ok("https://r.example:5000/v2/a/blobs/uploads/?s=1")),
+            ("/u?next=http://x", Ok("https://r.example:5000/u?next=http://x")),
+            ("http://r.example:5000/u", Err("which has no TLS")),
+            ("ftp://r.example/u", Err("which is neither http nor https")),
+            ("https://jane@r.example/u", Err("which names a user")),
+            ("/a b", Err("which is no URL")),
+        ];
+        for (location, expected) in cases {
+            assert_eq!(resolve(base, location), expected.map(str::to_owned), "{location}");
+        }
+        assert!(resolve("http://localhost/v2/", "http://s.example/u").is_ok());
+    }
+
+    #[test]
+    fn origins_differ_by_scheme_host_and_port() {
+        let base = "https://r.example/v2/a";
+        for (url, same) in [
+            ("https://r.example:443/x", true),
+            ("https://R.example/x", true),
+            ("http://r.example/x", false),
+            ("https://r.example:5000/x", false),
+            ("https://s.example/x", false),
+            ("https://r.example.evil/x", false),
+            ("nothing", false),
+        ] {
+            assert_eq!(is_same_origin(base, url), same, "{url}");
+        }
+    }
+}

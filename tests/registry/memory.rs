@@ -1,0 +1,236 @@
+//! Against a registry that can do all that the specification knows, and against one that can do little.
+
+use imgbuild::digest::Digest;
+use imgbuild::progress::Silent;
+use imgbuild::registry::document::{Descriptor, MANIFEST, Manifest};
+use imgbuild::registry::{Error, OfferedBlob, Pushed, Which};
+
+use super::support::oci::{Abilities, Fault, Reply, Server, in_memory};
+use super::{bytes, file, repository, settings, store, wanted};
+
+const ALL: Abilities = Abilities { pieces: true, least: 0, page: 2 };
+
+fn patches(server: &Server) -> Vec<(String, usize)> {
+    let range = |asked: &super::support::oci::Asked| {
+        (asked.header("content-range").unwrap_or("").to_owned(), asked.body.len())
+    };
+    server.take_seen().iter().filter(|asked| asked.method == "PATCH").map(range).collect()
+}
+
+#[test]
+fn a_blob_goes_piece_by_piece_and_comes_back() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let content = bytes(2500);
+    let digest = Digest::of(&content);
+    assert!(!repository.has_blob(&digest).unwrap());
+    let pushed = repository.push_blob(&digest, 2500, &file(&content)).unwrap();
+    assert_eq!(pushed, Pushed { sent: 2500, was_there: false });
+    let expected = [("0-999", 1000), ("1000-1999", 1000), ("2000-2499", 500)];
+    assert_eq!(patches(&server), expected.map(|(range, length)| (range.to_owned(), length)));
+    // Once is enough.
+    let again = repository.push_blob(&digest, 2500, &file(&content)).unwrap();
+    assert_eq!(again, Pushed { sent: 0, was_there: true });
+
+    let (_directory, store) = store();
+    let pulled = repository.pull_blob(wanted(&content), &store, &Silent).unwrap();
+    assert_eq!(std::fs::read(pulled.path()).unwrap(), content);
+    server.take_seen();
+    repository.pull_blob(wanted(&content), &store, &Silent).unwrap();
+    assert!(server.take_seen().is_empty(), "what is in the store is not asked for");
+}
+
+#[test]
+fn an_upload_goes_on_at_the_byte_where_it_broke() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let content = bytes(2500);
+    server.fault("PATCH", "", Fault::CutRequest(400));
+    server.fault("PATCH", "state=400", Fault::Lose);
+    let pushed = repository.push_blob(&Digest::of(&content), 2500, &file(&content)).unwrap();
+    assert!(!server.has_faults());
+    let ranges: Vec<_> = patches(&server).into_iter().map(|(range, _)| range).collect();
+    assert_eq!(ranges, ["0-999", "400-1399", "1400-2399", "2400-2499"]);
+    // The first piece left this machine whole, though only 400 bytes arrived.
+    assert_eq!(pushed.sent, 2500 + 600);
+}
+
+#[test]
+fn pieces_are_as_long_as_the_registry_wants() {
+    let server = in_memory(Abilities { least: 1500, ..ALL });
+    let repository = repository(&server.host(), settings());
+    let content = bytes(2500);
+    repository.push_blob(&Digest::of(&content), 2500, &file(&content)).unwrap();
+    let lengths: Vec<_> = patches(&server).into_iter().map(|(_, length)| length).collect();
+    assert_eq!(lengths, [1500, 1000]);
+}
+
+#[test]
+fn a_registry_that_takes_no_pieces_is_sent_the_whole() {
+    let server = in_memory(Abilities { pieces: false, ..ALL });
+    let repository = repository(&server.host(), settings());
+    let content = bytes(2500);
+    server.fault("PUT", "", Fault::CutRequest(700));
+    repository.push_blob(&Digest::of(&content), 2500, &file(&content)).unwrap();
+    assert!(repository.has_blob(&Digest::of(&content)).unwrap());
+    assert!(!server.has_faults());
+}
+
+#[test]
+fn a_lost_answer_to_the_end_of_an_upload_does_no_harm() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let content = bytes(10);
+    server.fault("PUT", "", Fault::Lose);
+    let pushed = repository.push_blob(&Digest::of(&content), 10, &file(&content)).unwrap();
+    assert_eq!(pushed.sent, 10);
+}
+
+#[test]
+fn passing_trouble_is_waited_out_and_refusals_are_not_repeated() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let content = bytes(10);
+    for _ in 0..2 {
+        server.fault("POST", "", Fault::Instead(Reply::new(503).header("Retry-After", "0")));
+    }
+    repository.push_blob(&Digest::of(&content), 10, &file(&content)).unwrap();
+    assert!(!server.has_faults());
+
+    let (other, reasons) =
+        (bytes(11), r#"{"errors":[{"code":"DENIED","message":"not\u001b you"}]}"#);
+    server.take_seen();
+    server.fault("POST", "", Fault::Instead(Reply::new(403).body(reasons)));
+    let error = repository.push_blob(&Digest::of(&other), 11, &file(&other)).unwrap_err();
+    assert!(error.to_string().ends_with("status 403: DENIED, not  you"), "{error}");
+    let posts = server.take_seen().iter().filter(|asked| asked.method == "POST").count();
+    assert_eq!(posts, 1);
+}
+
+#[test]
+fn an_upload_is_not_sent_where_the_registry_should_not_have_it() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    for (location, told) in
+        [("ftp://elsewhere/u?key=secret", "neither http"), ("http://a b/", "no URL")]
+    {
+        server.fault(
+            "POST",
+            "",
+            Fault::Change(Box::new(move |reply| reply.header("Location", location))),
+        );
+        let error = repository.push_blob(&Digest::of("x"), 1, &file(b"x")).unwrap_err();
+        assert!(matches!(error, Error::Address { .. }), "{error}");
+        assert!(
+            error.to_string().contains(told) && !error.to_string().contains("secret"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_became_shorter_is_told_from_a_broken_connection() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let error = repository.push_blob(&Digest::of("xy"), 2, &file(b"x")).unwrap_err();
+    assert!(matches!(error, Error::Read(_)), "{error}");
+}
+
+#[test]
+fn other_bytes_than_the_digest_are_refused_by_the_registry() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let error = repository.push_blob(&Digest::of("xy"), 2, &file(b"xz")).unwrap_err();
+    assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
+}
+
+#[test]
+fn many_blobs_go_at_once_and_the_first_error_ends_it() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let contents: Vec<_> = (0..20).map(|index| bytes(500 + 200 * index)).collect();
+    let files: Vec<_> = contents.iter().map(|content| file(content)).collect();
+    let offered: Vec<_> = contents
+        .iter()
+        .zip(&files)
+        .map(|(content, file)| OfferedBlob {
+            label: "it",
+            digest: Digest::of(content),
+            size: content.len() as u64,
+            file,
+        })
+        .collect();
+    let pushed = repository.push_blobs(&offered, 4, &Silent).unwrap();
+    let sent: Vec<_> = pushed.iter().map(|pushed| pushed.sent).collect();
+    assert_eq!(sent, contents.iter().map(|content| content.len() as u64).collect::<Vec<_>>());
+    let (_directory, store) = store();
+    let wanted: Vec<_> = contents.iter().map(|content| wanted(content)).collect();
+    let pulled = repository.pull_blobs(&wanted, &store, 4, &Silent).unwrap();
+    let digests = |index: usize| (pulled[index].digest(), offered[index].digest);
+    assert!((0..20).map(digests).all(|(got, expected)| got == expected));
+
+    let bad = OfferedBlob { digest: Digest::of("no"), ..offered[0] };
+    assert!(repository.push_blobs(&[bad], 4, &Silent).is_err());
+}
+
+#[test]
+fn what_is_about_a_manifest_is_listed_by_any_registry() {
+    for page in [0, 2] {
+        let server = in_memory(Abilities { page, ..ALL });
+        let repository = repository(&server.host(), settings());
+        let subject = Descriptor::of(MANIFEST, b"{}");
+        let mut digests = Vec::new();
+        for index in 0..5 {
+            let kind = if index == 4 { "application/y" } else { "application/x" };
+            let layer = Descriptor::of("text/plain", &[index]);
+            let manifest = Manifest::new(kind, vec![layer]).about(subject.clone()).to_bytes();
+            let digest = Digest::of(&manifest);
+            for _ in 0..2 {
+                let which = Which::Digest(digest);
+                let put = repository.put_manifest(&which, MANIFEST, &manifest).unwrap();
+                assert_eq!((put.digest, put.listed), (digest, page == 0));
+            }
+            digests.push(digest);
+        }
+        let list = |kind| {
+            let listed = repository.referrers(&subject.digest, kind).unwrap();
+            let mut digests: Vec<_> = listed.iter().map(|it| it.digest).collect();
+            digests.sort();
+            digests
+        };
+        let sorted = |digests: &[Digest]| {
+            let mut digests = digests.to_vec();
+            digests.sort();
+            digests
+        };
+        assert_eq!(list(None), sorted(&digests), "page {page}");
+        assert_eq!(list(Some("application/x")), sorted(&digests[..4]));
+        assert_eq!(list(Some("application/z")), []);
+        assert!(repository.delete_manifest(&digests[0]).unwrap());
+        assert!(!repository.delete_manifest(&digests[0]).unwrap());
+        assert_eq!(list(None), sorted(&digests[1..]));
+    }
+}
+
+#[test]
+fn an_entry_that_somebody_else_wrote_over_is_listed_again() {
+    let server = in_memory(Abilities { page: 0, ..ALL });
+    let repository = repository(&server.host(), settings());
+    let subject = Descriptor::of(MANIFEST, b"{}");
+    // Somebody else's list arrives just after ours.
+    let other = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let stale = move |reply: Reply| {
+        let digest = format!("sha256:{}", Digest::of(other));
+        let kind = "application/vnd.oci.image.index.v1+json";
+        reply.header("Content-Type", kind).header("Docker-Content-Digest", digest).body(other)
+    };
+    server.fault("GET", "manifests/sha256-", Fault::Change(Box::new(|_| Reply::new(404))));
+    server.fault("GET", "manifests/sha256-", Fault::Change(Box::new(stale)));
+    let manifest = Manifest::new("application/x", Vec::new()).about(subject.clone()).to_bytes();
+    let which = Which::Digest(Digest::of(&manifest));
+    repository.put_manifest(&which, MANIFEST, &manifest).unwrap();
+    assert!(!server.has_faults());
+    let lists = server.take_seen();
+    let puts = lists.iter().filter(|it| it.method == "PUT" && it.path.contains("/sha256-")).count();
+    assert_eq!(puts, 2);
+}

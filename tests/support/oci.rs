@@ -1,0 +1,483 @@
+//! Registries for tests: one in memory that keeps to the OCI distribution specification 1.1, Debian's
+//! `docker-registry`, and a proxy that lies on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use imgbuild::digest::Digest;
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.retain(|(it, _)| !it.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+/// What goes wrong with one request.
+pub enum Fault {
+    /// The connection ends after so many bytes of the request's body.
+    CutRequest(usize),
+    /// The connection ends after so many bytes of the answer's body.
+    CutAnswer(usize),
+    /// The answer is changed.
+    Change(Box<dyn Fn(Reply) -> Reply + Send>),
+    /// This is the answer, and nothing is done.
+    Instead(Reply),
+    /// The answer is lost after everything was done.
+    Lose,
+}
+
+type Handler = Box<dyn Fn(&Asked) -> Option<Reply> + Send + Sync>;
+
+struct State {
+    handler: Handler,
+    faults: Mutex<VecDeque<(String, String, Fault)>>,
+    seen: Mutex<Vec<Asked>>,
+}
+
+/// An HTTP server on 127.0.0.1.
+pub struct Server {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Server {
+    /// One that answers with what `handler` says; with nothing at all if it says nothing.
+    pub fn start(handler: Handler) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = State { handler, faults: Mutex::default(), seen: Mutex::default() };
+        let state = Arc::new(state);
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// One that hands everything on to the registry at `address`.
+    pub fn before(address: &str) -> Self {
+        let address = address.to_owned();
+        Self::start(Box::new(move |asked| forward(&address, asked).ok()))
+    }
+
+    /// Host and port.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What goes wrong with the next request of `method` whose path has `part`.
+    pub fn fault(&self, method: &str, part: &str, fault: Fault) {
+        lock(&self.state.faults).push_back((method.to_owned(), part.to_owned(), fault));
+    }
+
+    /// Whether there are faults that did not happen.
+    pub fn has_faults(&self) -> bool {
+        !lock(&self.state.faults).is_empty()
+    }
+
+    /// The requests that came since this was called, with as much of their bodies as came.
+    pub fn take_seen(&self) -> Vec<Asked> {
+        std::mem::take(&mut *lock(&self.state.seen))
+    }
+}
+
+fn read_head(
+    reader: &mut BufReader<TcpStream>,
+) -> io::Result<Option<(String, BTreeMap<String, String>)>> {
+    let mut first = String::new();
+    if reader.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    Ok(Some((first.trim_end().to_owned(), headers)))
+}
+
+fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut stream = stream;
+    while let Some((first, headers)) = read_head(&mut reader)? {
+        let mut words = first.split(' ');
+        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let fault = {
+            let mut faults = lock(&state.faults);
+            let fits = |it: &(String, String, Fault)| it.0 == method && path.contains(&it.1);
+            let index = faults.iter().position(fits);
+            index.and_then(|index| faults.remove(index)).map(|(_, _, fault)| fault)
+        };
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        let length = match fault {
+            Some(Fault::CutRequest(bytes)) => bytes,
+            _ => length,
+        };
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let asked = Asked { method: method.to_owned(), path: path.to_owned(), headers, body };
+        lock(&state.seen).push(asked.clone());
+        if let Some(Fault::Instead(reply)) = fault {
+            send(&mut stream, &reply, method, usize::MAX)?;
+            continue;
+        }
+        let reply = (state.handler)(&asked);
+        let Some(reply) = reply else { return Ok(()) };
+        match fault {
+            None => send(&mut stream, &reply, method, usize::MAX)?,
+            Some(Fault::Change(change)) => send(&mut stream, &change(reply), method, usize::MAX)?,
+            Some(Fault::CutAnswer(bytes)) => return send(&mut stream, &reply, method, bytes),
+            Some(Fault::CutRequest(_) | Fault::Lose | Fault::Instead(_)) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn send(stream: &mut TcpStream, reply: &Reply, method: &str, most: usize) -> io::Result<()> {
+    let mut head = format!("HTTP/1.1 {} Whatever\r\n", reply.status);
+    for (name, value) in reply.headers.iter().filter(|(_, value)| !value.is_empty()) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let named = |wanted: &str| reply.headers.iter().any(|(it, _)| it.eq_ignore_ascii_case(wanted));
+    if reply.status != 204 && !named("content-length") {
+        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes())?;
+    if method != "HEAD" {
+        stream.write_all(&reply.body[..reply.body.len().min(most)])?;
+    }
+    stream.flush()
+}
+
+/// Makes the request of `asked` at `address`. Less than the whole body is sent as that, and then nothing.
+fn forward(address: &str, asked: &Asked) -> io::Result<Reply> {
+    let mut stream = TcpStream::connect(address)?;
+    let mut head = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path);
+    for (name, value) in asked.headers.iter().filter(|(name, _)| *name != "connection") {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(&asked.body)?;
+    let expected = asked.header("content-length").map_or(0, |it| it.parse().unwrap());
+    if asked.body.len() < expected {
+        // The registry has to see it before the client comes back.
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let _ = io::copy(&mut stream, &mut io::sink());
+        std::thread::sleep(Duration::from_millis(100));
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    let mut reader = BufReader::new(stream);
+    let (first, headers) = read_head(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = first.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let mut body = Vec::new();
+    reader.read_to_end(&mut body)?;
+    if headers.get("transfer-encoding").is_some_and(|it| it == "chunked") {
+        body = unchunked(&body);
+    }
+    let dropped = ["connection", "transfer-encoding"];
+    let headers =
+        headers.into_iter().filter(|(name, _)| !dropped.contains(&name.as_str())).collect();
+    Ok(Reply { status, headers, body })
+}
+
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(end) = rest.windows(2).position(|it| it == b"\r\n") {
+        let length = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
+        bytes.extend(&rest[end + 2..end + 2 + length]);
+        rest = &rest[end + 4 + length..];
+    }
+    bytes
+}
+
+/// Debian's registry, with its files in a directory. Ends when dropped.
+pub struct DockerRegistry {
+    child: Child,
+    host: String,
+}
+
+/// A password for tests, and bcrypt's hash of it.
+pub const USER: &str = "tester";
+pub const PASSWORD: &str = "not a secret";
+const HTPASSWD: &str = "tester:$2b$04$8g1pO/qS/2ByDayI6zH/ae7rFHPgJG.AsvEt9JBEhie6Bmw5LOFAm\n";
+
+impl DockerRegistry {
+    /// Starts one in `directory`, which has to know [`USER`] and [`PASSWORD`] if it is `closed`. None, and a message,
+    /// if the program is not there.
+    pub fn start(directory: &Path, closed: bool) -> Option<Self> {
+        if !Path::new("/usr/bin/docker-registry").exists() {
+            eprintln!(
+                "skipped: no /usr/bin/docker-registry; Debian's package `docker-registry` has it"
+            );
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = format!("127.0.0.1:{port}");
+        let passwords = directory.join("htpasswd");
+        fs::write(&passwords, HTPASSWD).unwrap();
+        let auth = if closed {
+            format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display())
+        } else {
+            String::new()
+        };
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    \
+             enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n  secret: test\n{auth}",
+            directory.join("data").display()
+        );
+        let file = directory.join("config.yml");
+        fs::write(&file, config).unwrap();
+        let child = Command::new("/usr/bin/docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Self { child, host };
+        let start = Instant::now();
+        while TcpStream::connect(&registry.host).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(30), "docker-registry does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(registry)
+    }
+
+    /// Host and port.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A file of podman or Docker with this login for `host`.
+pub fn auth_file(host: &str, user: &str, password: &str) -> String {
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    serde_json::json!({ "auths": { host: { "auth": auth } } }).to_string()
+}
+
+#[derive(Default)]
+struct Memory {
+    blobs: BTreeMap<String, Vec<u8>>,
+    manifests: BTreeMap<String, (String, Vec<u8>)>,
+    tags: BTreeMap<String, String>,
+    uploads: BTreeMap<String, Vec<u8>>,
+    /// Uploads that were ever begun.
+    begun: usize,
+}
+
+/// What the registry in memory can do besides what it must.
+#[derive(Clone, Copy)]
+pub struct Abilities {
+    /// Pieces.
+    pub pieces: bool,
+    /// The least length of pieces.
+    pub least: usize,
+    /// A list of what is about a manifest, so many of them a page.
+    pub page: usize,
+}
+
+/// A registry in memory with one repository, `a/b`, that keeps to the specification: an upload that broke goes on
+/// at the byte that it came to.
+pub fn in_memory(abilities: Abilities) -> Server {
+    let memory = Mutex::new(Memory::default());
+    Server::start(Box::new(move |asked| Some(answer(&mut lock(&memory), abilities, asked))))
+}
+
+fn answer(memory: &mut Memory, abilities: Abilities, asked: &Asked) -> Reply {
+    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+    let rest = path.strip_prefix("/v2/a/b/").unwrap_or("");
+    let (kind, name) = rest.split_once('/').unwrap_or((rest, ""));
+    match (asked.method.as_str(), kind) {
+        (_, "blobs") if name.starts_with("uploads/") => {
+            upload(memory, abilities, asked, &name["uploads/".len()..], query)
+        }
+        ("GET" | "HEAD", "blobs") => match memory.blobs.get(name) {
+            Some(bytes) => part(bytes, asked.header("range")).header("Docker-Content-Digest", name),
+            None => Reply::new(404),
+        },
+        ("GET" | "HEAD", "manifests") => {
+            let digest = memory.tags.get(name).map_or(name, String::as_str);
+            match memory.manifests.get(digest) {
+                Some((kind, bytes)) => Reply::new(200)
+                    .header("Content-Type", kind)
+                    .header("Docker-Content-Digest", digest)
+                    .body(bytes.clone()),
+                None => Reply::new(404).body(r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
+            }
+        }
+        ("PUT", "manifests") => {
+            let digest = format!("sha256:{}", Digest::of(&asked.body));
+            if name.starts_with("sha256:") && name != digest {
+                return Reply::new(400).body(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#);
+            }
+            let kind = asked.header("content-type").unwrap_or("").to_owned();
+            memory.manifests.insert(digest.clone(), (kind, asked.body.clone()));
+            memory.tags.insert(name.to_owned(), digest.clone());
+            let document: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
+            let reply = Reply::new(201).header("Docker-Content-Digest", digest);
+            match document["subject"]["digest"].as_str() {
+                Some(subject) if abilities.page > 0 => reply.header("OCI-Subject", subject),
+                _ => reply,
+            }
+        }
+        ("DELETE", "manifests") => match memory.manifests.remove(name) {
+            Some(_) => Reply::new(202),
+            None => Reply::new(404),
+        },
+        ("GET", "referrers") if abilities.page > 0 => {
+            referrers(memory, abilities.page, name, query)
+        }
+        _ => Reply::new(404),
+    }
+}
+
+fn referrers(memory: &Memory, page: usize, subject: &str, query: &str) -> Reply {
+    let about = |(digest, (kind, bytes)): (&String, &(String, Vec<u8>))| {
+        let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        (document["subject"]["digest"] == subject).then(|| {
+            serde_json::json!({ "mediaType": kind, "digest": digest, "size": bytes.len(),
+                "artifactType": document["artifactType"] })
+        })
+    };
+    let all: Vec<_> = memory.manifests.iter().filter_map(about).collect();
+    let first: usize = query.strip_prefix("from=").map_or(0, |it| it.parse().unwrap());
+    let some: Vec<_> = all.iter().skip(first).take(page).collect();
+    let index = serde_json::json!({ "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": some });
+    let reply = Reply::new(200).body(index.to_string());
+    match first + page < all.len() {
+        true => {
+            let next = format!("</v2/a/b/referrers/{subject}?from={}>; rel=\"next\"", first + page);
+            reply.header("Link", next)
+        }
+        false => reply,
+    }
+}
+
+fn part(bytes: &[u8], range: Option<&str>) -> Reply {
+    let first =
+        range.and_then(|it| it.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    match first {
+        Some(first) if first < bytes.len() => Reply::new(206)
+            .header("Content-Range", format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len()))
+            .body(&bytes[first..]),
+        Some(_) => Reply::new(416),
+        None => Reply::new(200).body(bytes),
+    }
+}
+
+fn upload(
+    memory: &mut Memory,
+    abilities: Abilities,
+    asked: &Asked,
+    id: &str,
+    query: &str,
+) -> Reply {
+    let at = |id: &str, length: usize, status: u16| {
+        Reply::new(status)
+            .header("Location", format!("/v2/a/b/blobs/uploads/{id}?state={length}"))
+            .header("Range", format!("0-{}", length.saturating_sub(1)))
+    };
+    if asked.method == "POST" {
+        memory.begun += 1;
+        let id = memory.begun.to_string();
+        memory.uploads.insert(id.clone(), Vec::new());
+        let reply = at(&id, 0, 202);
+        return match abilities.least {
+            0 => reply,
+            least => reply.header("OCI-Chunk-Min-Length", least.to_string()),
+        };
+    }
+    let Some(bytes) = memory.uploads.get_mut(id) else { return Reply::new(404) };
+    match asked.method.as_str() {
+        "GET" => at(id, bytes.len(), 204),
+        "PATCH" if !abilities.pieces => Reply::new(405),
+        "PATCH" => {
+            let first =
+                asked.header("content-range").and_then(|it| it.split('-').next()?.parse().ok());
+            if first != Some(bytes.len()) {
+                return at(id, bytes.len(), 416);
+            }
+            bytes.extend(&asked.body);
+            at(id, bytes.len(), 202)
+        }
+        "PUT" => {
+            let digest = query.rsplit("digest=").next().unwrap_or("").to_owned();
+            bytes.extend(&asked.body);
+            let bytes = memory.uploads.remove(id).unwrap();
+            if digest != format!("sha256:{}", Digest::of(&bytes)) {
+                return Reply::new(400).body(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#);
+            }
+            memory.blobs.insert(digest.clone(), bytes);
+            Reply::new(201).header("Location", format!("/v2/a/b/blobs/{digest}"))
+        }
+        _ => {
+            memory.uploads.remove(id);
+            Reply::new(204)
+        }
+    }
+}
