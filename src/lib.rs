@@ -25,6 +25,7 @@ pub mod lint;
 pub mod lock;
 pub mod progress;
 pub mod proxmox;
+pub mod publish;
 pub mod registry;
 pub mod render;
 pub mod sandbox;

@@ -17,7 +17,7 @@ mod lint;
 mod machine;
 pub(crate) mod manifest;
 mod obtain;
-mod output;
+pub(crate) mod output;
 mod package;
 mod pending;
 mod plan;

@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 const PREFIX: &str = ".imgbuild-";
 
 /// A file that has no name until it is whole, so that the kernel frees it when this process is killed.
-pub(super) struct Output {
+pub(crate) struct Output {
     file: Unnamed,
     directory: PathBuf,
 }

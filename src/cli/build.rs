@@ -74,6 +74,21 @@ impl From<FormatName> for Format {
     }
 }
 
+/// The formats that are `asked` for, each once, or else all that can be made of `role`.
+pub(super) fn formats(asked: &[FormatName], role: &LockedRole) -> Vec<Format> {
+    let mut formats: Vec<Format> = Vec::new();
+    for format in asked.iter().copied().map(Format::from) {
+        if !formats.contains(&format) {
+            formats.push(format);
+        }
+    }
+    match (formats.is_empty(), &role.disk) {
+        (false, _) => formats,
+        (true, Some(_)) => vec![Format::LxcTemplate, Format::Qcow2],
+        (true, None) => vec![Format::LxcTemplate],
+    }
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let project = context.project()?;
     context.refuse_denied(&project)?;
@@ -139,7 +154,7 @@ impl Build<'_> {
         let site = self.arguments.site.as_deref();
         let mut locked = context.locked_role(self.project, self.lock, role, site)?;
         self.supplies.give(&mut locked);
-        let formats = self.formats(&locked);
+        let formats = formats(&self.arguments.format, &locked);
         let builder = self.builder(role, self.store);
         if !self.arguments.check {
             let artifacts = builder.build(&locked, &formats, &self.arguments.out)?;
@@ -156,20 +171,6 @@ impl Build<'_> {
             first.differences = differences;
         }
         Ok(outcomes)
-    }
-
-    fn formats(&self, role: &LockedRole) -> Vec<Format> {
-        let mut formats: Vec<Format> = Vec::new();
-        for format in self.arguments.format.iter().copied().map(Format::from) {
-            if !formats.contains(&format) {
-                formats.push(format);
-            }
-        }
-        match (formats.is_empty(), &role.disk) {
-            (false, _) => formats,
-            (true, Some(_)) => vec![Format::LxcTemplate, Format::Qcow2],
-            (true, None) => vec![Format::LxcTemplate],
-        }
     }
 
     fn builder<'a>(&'a self, role: &str, store: &'a Store) -> Builder<'a> {

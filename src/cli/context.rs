@@ -143,6 +143,17 @@ impl Context {
         if self.options.offline { Network::Offline } else { Network::Online }
     }
 
+    /// Refuses a verb that is nothing without the network, if that is forbidden.
+    pub(super) fn refuse_offline(&self, verb: &str) -> Result<()> {
+        match self.network() {
+            Network::Online => Ok(()),
+            Network::Offline => Err(miette::miette!(
+                help = "run it without `--offline`",
+                "`{verb}` needs the network"
+            )),
+        }
+    }
+
     pub(super) fn fetcher(&self) -> Fetcher {
         Fetcher::new(self.network(), Policy::default())
     }

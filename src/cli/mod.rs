@@ -27,6 +27,8 @@ mod preflight;
 mod progress;
 mod provenance;
 mod prune;
+mod pull;
+mod push;
 mod registry;
 mod report;
 mod rollback;
@@ -127,6 +129,10 @@ enum Verb {
     Sbom(sbom::Arguments),
     /// Write how an artifact was built, and of what (SLSA provenance)
     Provenance(provenance::Arguments),
+    /// Push images that were built, and what is about them, to a registry
+    Push(push::Arguments),
+    /// Pull images from a registry, as if they had been built here
+    Pull(pull::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -180,6 +186,8 @@ pub fn run() -> ExitCode {
         Verb::Graph(arguments) => graph::run(&context, &arguments),
         Verb::Sbom(arguments) => sbom::run(&context, &arguments),
         Verb::Provenance(arguments) => provenance::run(&context, &arguments),
+        Verb::Push(arguments) => push::run(&context, &arguments),
+        Verb::Pull(arguments) => pull::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),

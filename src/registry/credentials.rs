@@ -108,7 +108,7 @@ fn read(path: &Path, required: bool) -> Result<Option<Config>, String> {
     file.take(MOST).read_to_end(&mut bytes).map_err(|error| why(&error))?;
     // What a reader of JSON says of a mistake may quote what is there.
     let config = serde_json::from_slice(&bytes).map_err(|error| {
-        why(&format!("line {}, column {}: it is no such file", error.line(), error.column()))
+        why(&format!("line {}, column {}: it is no file with logins", error.line(), error.column()))
     })?;
     Ok(Some(config))
 }

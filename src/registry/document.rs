@@ -37,7 +37,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Further words.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -89,7 +89,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Further words.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -128,6 +128,7 @@ pub struct Index {
     /// [`INDEX`].
     pub media_type: String,
     /// The manifests.
+    #[serde(default, deserialize_with = "or_none")]
     pub manifests: Vec<Descriptor>,
 }
 
@@ -152,7 +153,7 @@ pub(super) struct Heading {
     pub artifact_type: Option<String>,
     pub config: Option<Kind>,
     pub subject: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -161,6 +162,13 @@ pub(super) struct Heading {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Kind {
     pub media_type: String,
+}
+
+/// Nothing, also where it is written as `null`, as some registries do.
+fn or_none<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// `sha256:…`, the only algorithm that is in use.

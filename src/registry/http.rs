@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use ureq::http::request::Builder;
-use ureq::http::{HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use ureq::http::{HeaderName, Method, Request, Response, StatusCode, header};
 use ureq::{AsSendBody, Body, ResponseExt, SendBody};
 
+use super::address::{is_same_origin, resolve, without_query};
 use super::{Error, Repository};
 use crate::fetch::source::{retry_after, text};
 use crate::fetch::{Failure, retry, token};
@@ -305,54 +306,6 @@ pub(super) fn reasons(response: Response<Body>) -> String {
     all.join("; ").chars().map(shown).take(300).collect()
 }
 
-/// `url` without what may let others do something.
-fn without_query(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
-}
-
-/// Whether what is sent to both URLs goes to the same server.
-pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
-    let origin = |url: &str| {
-        let uri = url.parse::<Uri>().ok()?;
-        let scheme = uri.scheme_str()?.to_owned();
-        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
-    };
-    origin(one).is_some_and(|one| Some(one) == origin(other))
-}
-
-/// The URL that `location`, from an answer to a request for `base`, stands for (RFC 3986, section 5.2).
-///
-/// # Errors
-/// Says why nothing may be sent there.
-pub(super) fn resolve(base: &str, location: &str) -> Result<String, &'static str> {
-    let (scheme, rest) = base.split_once("://").ok_or("which is no URL")?;
-    let host = rest.split(['/', '?']).next().unwrap_or_default();
-    let path = without_query(rest);
-    let location = location.split('#').next().unwrap_or_default();
-    let url = if location.contains("://") && !location.starts_with(['/', '?']) {
-        location.to_owned()
-    } else if let Some(rest) = location.strip_prefix("//") {
-        format!("{scheme}://{rest}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{host}{location}")
-    } else if location.starts_with('?') {
-        format!("{scheme}://{path}{location}")
-    } else {
-        let folder = path.rfind('/').map_or(path, |slash| &path[..slash]);
-        format!("{scheme}://{folder}/{location}")
-    };
-    let uri = url.parse::<Uri>().map_err(|_| "which is no URL")?;
-    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err("which names a user");
-    }
-    match (scheme, uri.scheme_str()) {
-        (_, Some("https")) | ("http", Some("http")) => Ok(url),
-        ("https", Some("http")) => Err("which has no TLS"),
-        _ => Err("which is neither http nor https"),
-    }
-}
-
 /// The address that an answer names, for what comes next.
 pub(super) fn location(
     what: &str,
@@ -392,46 +345,4 @@ pub(super) fn read_all(response: Response<Body>, most: u64) -> Result<Vec<u8>, F
 /// Whether the answer came from where TLS was asked for, without leaving it on the way.
 pub(super) fn kept_tls(asked: &str, response: &Response<Body>) -> bool {
     !asked.starts_with("https://") || response.get_uri().scheme_str() == Some("https")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_uploads_are_resolved() {
-        let base = "https://r.example:5000/v2/a/blobs/uploads/?x=1";
-        let cases = [
-            ("/v2/u/1?s=a/b", Ok("https://r.example:5000/v2/u/1?s=a/b")),
-            ("https://s.example/u", Ok("https://s.example/u")),
-            ("//s.example/u", Ok("https://s.example/u")),
-            ("7?s=1", Ok("https://r.example:5000/v2/a/blobs/uploads/7?s=1")),
-            ("?s=1", Ok("https://r.example:5000/v2/a/blobs/uploads/?s=1")),
-            ("/u?next=http://x", Ok("https://r.example:5000/u?next=http://x")),
-            ("http://r.example:5000/u", Err("which has no TLS")),
-            ("ftp://r.example/u", Err("which is neither http nor https")),
-            ("https://jane@r.example/u", Err("which names a user")),
-            ("/a b", Err("which is no URL")),
-        ];
-        for (location, expected) in cases {
-            assert_eq!(resolve(base, location), expected.map(str::to_owned), "{location}");
-        }
-        assert!(resolve("http://localhost/v2/", "http://s.example/u").is_ok());
-    }
-
-    #[test]
-    fn origins_differ_by_scheme_host_and_port() {
-        let base = "https://r.example/v2/a";
-        for (url, same) in [
-            ("https://r.example:443/x", true),
-            ("https://R.example/x", true),
-            ("http://r.example/x", false),
-            ("https://r.example:5000/x", false),
-            ("https://s.example/x", false),
-            ("https://r.example.evil/x", false),
-            ("nothing", false),
-        ] {
-            assert_eq!(is_same_origin(base, url), same, "{url}");
-        }
-    }
 }

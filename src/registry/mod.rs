@@ -6,6 +6,7 @@
 //! go into the [`crate::store`] by the same way as downloads ([`crate::fetch`]): resumed, hashed while they come, and
 //! forgotten if they are wrong.
 
+mod address;
 mod credentials;
 pub mod document;
 mod error;

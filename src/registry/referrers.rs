@@ -7,8 +7,9 @@
 
 use ureq::http::{HeaderMap, Method, StatusCode, header};
 
+use super::address::{is_same_origin, resolve};
 use super::document::{Descriptor, INDEX, Index};
-use super::http::{Call, is_same_origin, read_all, resolve};
+use super::http::{Call, read_all};
 use super::{Error, Found, Repository, Which};
 use crate::digest::Digest;
 use crate::fetch::{Failure, MOST_MANIFEST, retry};

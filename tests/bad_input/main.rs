@@ -15,6 +15,7 @@ mod inspecting;
 mod lints;
 mod machine;
 mod packages;
+mod registries;
 mod resolving;
 mod scaffolding;
 mod sites;

@@ -3,7 +3,8 @@
 use imgbuild::digest::Digest;
 use imgbuild::progress::Silent;
 use imgbuild::registry::document::{Descriptor, EMPTY_BYTES, MANIFEST, Manifest};
-use imgbuild::registry::{CredentialFiles, Error, Pushed, Settings, Which};
+use imgbuild::registry::{Authorities, CredentialFiles, Error, Pushed, Settings, Which};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::support::oci::{DockerRegistry, Fault, PASSWORD, Server, USER, auth_file};
 use super::{bytes, file, repository, settings, store, wanted};
@@ -110,4 +111,45 @@ fn a_closed_registry_is_opened_by_a_login() {
         let error = settings.has_blob(&digest).unwrap_err();
         assert!(matches!(error, Error::Login { .. }), "{error}");
     }
+}
+
+/// An authority, with its certificate as PEM text.
+fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, name);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let own = authority.self_signed(&key).unwrap();
+    (Issuer::new(authority, key), own.pem())
+}
+
+#[test]
+fn a_registry_is_believed_by_its_authority_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (issuer, ours) = authority("ours");
+    let (_, others) = authority("others");
+    let key = KeyPair::generate().unwrap();
+    let names = vec!["127.0.0.1".to_owned()];
+    let signed = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    for (name, text) in [
+        ("ours.pem", &ours),
+        ("others.pem", &others),
+        ("registry.crt", &signed.pem()),
+        ("registry.key", &key.serialize_pem()),
+    ] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let Some(registry) = DockerRegistry::start_tls(directory.path()) else { return };
+    let host = format!("https://{}", registry.host());
+    let with = |name: Option<&str>| {
+        let read = |name| Authorities::read(&directory.path().join(name)).unwrap();
+        repository(&host, Settings { authorities: name.map(read), ..settings() })
+    };
+    assert!(!with(Some("ours.pem")).push_bytes(b"x").unwrap().was_there);
+    for name in [Some("others.pem"), None] {
+        let error = with(name).has_blob(&Digest::of("x")).unwrap_err();
+        assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+    }
+    assert!(Authorities::read(&directory.path().join("registry.key")).is_err());
 }

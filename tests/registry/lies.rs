@@ -17,7 +17,8 @@ const DOCUMENT: &[u8] =
 
 #[test]
 fn wrong_blobs_are_refused_and_forgotten() {
-    let changes: [(&str, fn(Reply) -> Reply, &str); 6] = [
+    type Change = fn(Reply) -> Reply;
+    let changes: [(&str, Change, &str); 6] = [
         (
             "other bytes",
             |mut reply| {

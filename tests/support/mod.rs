@@ -8,6 +8,7 @@ pub mod browser;
 pub mod chromium;
 pub mod debian;
 pub mod disk;
+pub mod finished;
 pub mod harm;
 pub mod http;
 pub mod images;

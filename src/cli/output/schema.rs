@@ -9,7 +9,8 @@ use super::{Output, SCHEMA};
 use crate::artifact::manifest::Manifest;
 use crate::cli::progress::Line;
 use crate::cli::{
-    audit, boot, build, check, completions, explain, gc, init, lint, lock, man, preflight, why,
+    audit, boot, build, check, completions, explain, gc, init, lint, lock, man, preflight, pull,
+    push, why,
 };
 use crate::definition::schema::{File, schema as schema_of_file};
 use crate::inspect::Comparison;
@@ -44,6 +45,8 @@ const OUTPUTS: &[OfVerbs] = &[
     output::<why::Output>(),
     output::<Report>(),
     output::<Graph>(),
+    output::<push::Output>(),
+    output::<pull::Output>(),
     output::<preflight::Output>(),
     output::<super::SitePlan>(),
     output::<super::RunReport>(),

@@ -1,0 +1,90 @@
+//! Images in registries: what was built goes there, and comes back to where a build would have put it.
+//!
+//! # Form
+//!
+//! An artifact is a manifest of the OCI image specification with [`IMAGE`] as its `artifactType`, the empty document as
+//! its config, and two blobs: the artifact's file ([`TEMPLATE`] or [`DISK`]) and its manifest ([`DESCRIPTION`]), each
+//! annotated with the name of its file. Files beside the artifact that are about it ([`ATTACHMENTS`]) are manifests of
+//! their own whose `subject` it is. No time, and nothing else that differs from machine to machine, is in any of them: the
+//! same files have the same digests everywhere.
+//!
+//! What comes back is held against the digests in the manifest, and the artifact against its own manifest. Names of files
+//! are computed from that, and a registry that has other names for them is refused. Who made it is not known by that:
+//! whoever may push may push anything.
+
+mod error;
+mod finished;
+mod pull;
+mod push;
+
+pub use error::Error;
+pub use finished::{Finished, find, open};
+pub use pull::{Pulled, PulledFile, pull};
+pub use push::{Attached, Pushed, push};
+
+use crate::artifact::name::Format;
+
+/// What kind of thing an image is.
+pub const IMAGE: &str = "application/vnd.imgbuild.image.v1";
+
+/// An LXC template.
+pub const TEMPLATE: &str = "application/vnd.imgbuild.template.v1.tar+zstd";
+
+/// A disk.
+pub const DISK: &str = "application/vnd.imgbuild.disk.v1.qcow2";
+
+/// The manifest that a build writes.
+pub const DESCRIPTION: &str = "application/vnd.imgbuild.manifest.v2+json";
+
+/// The annotation with a version (OCI image specification, "Pre-Defined Annotation Keys").
+const VERSION: &str = "org.opencontainers.image.version";
+
+/// What the names of manifests end with.
+const MANIFEST: &str = ".manifest.json";
+
+/// What the name of the list of checksums ends with.
+const SUMS: &str = ".sha256sums";
+
+/// Most bytes of a manifest of an image, or of a file that is about it.
+const MOST_DOCUMENT: u64 = 64 << 20;
+
+/// Transfers at once.
+const TRANSFERS: usize = 4;
+
+/// Something about an artifact, in files beside it.
+pub struct Attachment {
+    /// What kind of thing it is.
+    pub artifact_type: &'static str,
+    /// What the names of its files end with, and what kind of thing each of them is.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+/// All that is known. Media types of documents are those that are registered for them
+/// (<https://www.iana.org/assignments/media-types>).
+pub const ATTACHMENTS: &[Attachment] = &[
+    Attachment {
+        artifact_type: "application/spdx+json",
+        files: &[(".spdx.json", "application/spdx+json")],
+    },
+    Attachment {
+        artifact_type: "application/vnd.cyclonedx+json",
+        files: &[(".cyclonedx.json", "application/vnd.cyclonedx+json")],
+    },
+    Attachment {
+        artifact_type: "application/vnd.in-toto+json",
+        files: &[(".provenance.json", "application/vnd.in-toto+json")],
+    },
+    // A list without its signature says nothing, so they go together.
+    Attachment {
+        artifact_type: "application/vnd.imgbuild.signature.v1",
+        files: &[(SUMS, "text/plain"), (".sha256sums.sig", "application/vnd.imgbuild.sshsig")],
+    },
+];
+
+/// What kind of thing the file of an artifact is.
+fn media_type(format: Format) -> &'static str {
+    match format {
+        Format::LxcTemplate => TEMPLATE,
+        Format::Qcow2 => DISK,
+    }
+}
