@@ -87,6 +87,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fetch(#[from] crate::fetch::Error),
+    /// Layers that machines share.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Shared(Box<super::SharedError>),
     /// The template.
     #[error(transparent)]
     #[diagnostic(transparent)]

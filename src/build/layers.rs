@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::session::Session;
 use super::{
-    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan, files,
+    Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan,
+    Obtained, files,
 };
 use crate::digest::Digest;
 use crate::fetch::Request as Download;
@@ -105,16 +106,36 @@ impl Builder<'_> {
         {
             return Ok(layer);
         }
-        let step = Step::start(self.progress, format!("{image} {}", kind.name()), None);
-        let record = make(&step)?;
-        self.store.put_key(LAYER, &key, &record)?;
-        step.finish(format!("{} paths in {:.1} s", record.entries, record.seconds));
-        found(record, inputs, false).ok_or_else(|| Error::Step {
+        let label = format!("{image} {}", kind.name());
+        let gone = || Error::Step {
             action: format!("find the {} layer of {image} again", kind.name()),
             chain: vec!["it was deleted from the store while it was in use".to_owned()],
             output: String::new(),
             help: Some("build again, and do not delete files of the store by hand".to_owned()),
-        })
+        };
+        let pledge = match self.obtain(&key, &label)? {
+            Some(Obtained::Layer(record)) => {
+                self.store.put_key(LAYER, &key, &record)?;
+                return found(record, inputs, true).ok_or_else(gone);
+            }
+            Some(Obtained::Build(pledge)) => Some(pledge),
+            None => None,
+        };
+        let step = Step::start(self.progress, label, None);
+        let record = make(&step)?;
+        self.store.put_key(LAYER, &key, &record)?;
+        step.finish(format!("{} paths in {:.1} s", record.entries, record.seconds));
+        let layer = found(record, inputs, false).ok_or_else(gone)?;
+        if let Some(pledge) = pledge {
+            pledge.keep(&layer.record, &layer.archive, self.store, self.progress)?;
+        }
+        Ok(layer)
+    }
+
+    /// What other machines have of the layer of `key`, if layers are shared.
+    fn obtain(&self, key: &Digest, label: &str) -> Result<Option<Obtained<'_>>, Error> {
+        let Some(shared) = self.shared else { return Ok(None) };
+        Ok(Some(shared.obtain(key, label, self.store, self.progress)?))
     }
 
     fn packages_layer(

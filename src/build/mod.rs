@@ -23,6 +23,7 @@ mod pending;
 mod plan;
 mod publish;
 mod session;
+mod shared;
 mod sources;
 mod supply;
 mod template;
@@ -44,6 +45,7 @@ pub use plan::{
     Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage, PinnedSource,
 };
 pub use publish::{Artifact, MANIFEST};
+pub use shared::{Obtained, Pledge, SharedError, SharedLayers};
 pub use supply::{Error as SupplyError, Supplied, Supplies};
 pub use verify::{Difference, Verification};
 
@@ -109,6 +111,8 @@ pub struct Builder<'a> {
     pub progress: &'a dyn Progress,
     /// Gets what is not there.
     pub fetcher: &'a Fetcher,
+    /// Layers that other machines have built, if they are shared.
+    pub shared: Option<&'a dyn SharedLayers>,
     /// The role being built, for messages.
     pub role: String,
     /// The site that it is built for, for messages.

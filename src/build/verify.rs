@@ -63,6 +63,8 @@ impl Builder<'_> {
             downloads: self.downloads,
             progress: self.progress,
             fetcher: self.fetcher,
+            // Proof that it can be built here.
+            shared: None,
             role: self.role.clone(),
             site: self.site.clone(),
             executable: self.executable.clone(),

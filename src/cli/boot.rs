@@ -12,10 +12,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, Given, bytes, shown};
+use super::layers::LayerOptions;
 use crate::boot::container::{self, Container};
 use crate::boot::qemu::{self, Accelerator, Machine};
 use crate::boot::{self, Guest, Identity, Observation, Secrets, Volume, observe, random_digits};
-use crate::build::{Archives, Builder, LockedPlan, LockedRole};
+use crate::build::{Archives, Builder, LockedPlan, LockedRole, SharedLayers};
 use crate::store::Store;
 
 /// How long a guest may take: on the machine's own processors, and when they are emulated.
@@ -56,6 +57,8 @@ pub(super) struct Arguments {
     /// Where artifacts go
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
+    #[command(flatten)]
+    layers: LayerOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, JsonSchema)]
@@ -136,11 +139,13 @@ fn artifact(
     executable: &Path,
 ) -> Result<PathBuf> {
     let fetcher = context.fetcher();
+    let shared = arguments.layers.open(context)?;
     let builder = Builder {
         store,
         downloads: store,
         progress: context.progress(),
         fetcher: &fetcher,
+        shared: shared.as_ref().map(|layers| layers as &dyn SharedLayers),
         role: arguments.role.clone(),
         site: arguments.site.clone(),
         executable: executable.to_owned(),

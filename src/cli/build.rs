@@ -13,13 +13,17 @@ use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
 use super::context::{Context, Given, bytes, shown};
+use super::layers::LayerOptions;
 use super::lint::show_tolerated;
 use crate::artifact::name::Format;
-use crate::build::{Archives, Artifact, Builder, Difference, LockedRole, Supplies, Verification};
+use crate::build::{
+    Archives, Artifact, Builder, Difference, LockedRole, SharedLayers, Supplies, Verification,
+};
 use crate::definition::Project;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
 use crate::lock::Lock;
+use crate::publish::layers::RegistryLayers;
 use crate::store::Store;
 
 /// Paths of a layer that are named before the rest is only counted.
@@ -54,6 +58,8 @@ pub(super) struct Arguments {
     /// When a script fails, open a shell in the tree at that very point
     #[arg(long)]
     debug_shell: bool,
+    #[command(flatten)]
+    layers: LayerOptions,
 }
 
 /// A format of artifacts, as it is called on the command line.
@@ -106,6 +112,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         store: &store,
         supplies: context.supplies(&project, &store, &arguments.sources)?,
         fetcher: context.fetcher(),
+        shared: arguments.layers.open(context)?,
         executable: std::env::current_exe()
             .into_diagnostic()
             .wrap_err("cannot find imgbuild's own executable")?,
@@ -122,6 +129,7 @@ struct Build<'a> {
     store: &'a Store,
     supplies: Supplies,
     fetcher: Fetcher,
+    shared: Option<RegistryLayers>,
     executable: PathBuf,
     jobs: usize,
 }
@@ -179,6 +187,7 @@ impl Build<'_> {
             downloads: self.store,
             progress: self.context.progress(),
             fetcher: &self.fetcher,
+            shared: self.shared.as_ref().map(|layers| layers as &dyn SharedLayers),
             role: role.to_owned(),
             site: self.arguments.site.clone(),
             executable: self.executable.clone(),

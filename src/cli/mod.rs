@@ -17,6 +17,7 @@ mod gc;
 mod graph;
 mod init;
 mod lab;
+mod layers;
 mod lint;
 mod lock;
 mod man;

@@ -1,4 +1,5 @@
-//! Images in registries: what was built goes there, and comes back to where a build would have put it.
+//! Images in registries: what was built goes there, and comes back to where a build would have put it. And
+//! [`layers`], which machines share while they build.
 //!
 //! # Form
 //!
@@ -14,6 +15,7 @@
 
 mod error;
 mod finished;
+pub mod layers;
 mod pull;
 mod push;
 

@@ -116,6 +116,19 @@ impl Store {
         }
     }
 
+    /// Deletes `blob`, which was only needed on the way to something else. Others that want it have to find out
+    /// that it is gone, so it should be one that nobody else looks for.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self, blob: Blob) -> Result<(), Error> {
+        let _repair = self.lock_key(REPAIR, &blob.digest)?;
+        match fs::remove_file(&blob.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::while_doing("delete", &blob.path)),
+        }
+    }
+
     /// Copies the file at `path` into the store and deletes it.
     fn copy_in(&self, path: &Path, expected: &Digest) -> Result<Blob, Error> {
         let mut from = File::open(path).map_err(Error::while_doing("open", path))?;

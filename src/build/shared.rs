@@ -1,0 +1,68 @@
+//! Layers that other machines have built, or are building.
+
+use std::path::Path;
+
+use super::{Error, LayerRecord};
+use crate::digest::Digest;
+use crate::progress::Progress;
+use crate::store::Store;
+
+/// What several machines share, so that each layer is built by one of them.
+pub trait SharedLayers: Sync {
+    /// The layer of `key`, brought into `store` and verified there. If nobody has it, this machine says that it
+    /// builds it; if another one says so, this waits for it. `label` is what the user is told: `haproxy packages`.
+    ///
+    /// # Errors
+    /// When what is shared is not what it should be, or access to it is refused. That it cannot be reached is
+    /// none: everything can be built here.
+    fn obtain<'a>(
+        &'a self,
+        key: &Digest,
+        label: &str,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Obtained<'a>, SharedError>;
+}
+
+/// What [`SharedLayers::obtain`] comes to.
+pub enum Obtained<'a> {
+    /// The layer is in the store.
+    Layer(LayerRecord),
+    /// It is to be built here.
+    Build(Box<dyn Pledge + 'a>),
+}
+
+/// The word of this machine to build a layer. Others wait for it, until this is dropped.
+pub trait Pledge {
+    /// Gives the layer, whose archive is at `archive`, to the others.
+    ///
+    /// # Errors
+    /// When access is refused, or others have another layer for the same inputs.
+    fn keep(
+        self: Box<Self>,
+        record: &LayerRecord,
+        archive: &Path,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<(), SharedError>;
+}
+
+/// Why layers cannot be shared.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{message}")]
+#[diagnostic(help("{help}"))]
+pub struct SharedError {
+    /// What is wrong, and where.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl From<SharedError> for Error {
+    fn from(error: SharedError) -> Self {
+        Self::Shared(Box::new(error))
+    }
+}

@@ -1,0 +1,337 @@
+//! Layers that machines share through a registry, so that each is built by one of them.
+//!
+//! All are in one repository. The layer with the key `KEY` (the digest of everything that decides what it is) has the
+//! tag `layer-KEY`: an OCI manifest of the type [`LAYER_TYPE`] with one blob, the archive of the layer compressed with
+//! Zstandard, and the annotation [`RECORD`] with what a store remembers of a layer, as JSON. While somebody builds it,
+//! there is a note under the tag `claim-KEY` (see `claim`).
+//!
+//! Bytes are trusted for their digests alone: that of the blob, which the manifest tells, and that of the archive,
+//! which the record tells.
+
+mod claim;
+mod document;
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use miette::Diagnostic;
+
+use crate::build::{LayerRecord, Obtained, Pledge, SharedError, SharedLayers};
+use crate::compression::{Bounded, Compression};
+use crate::digest::Digest;
+use crate::progress::{Event, Progress, Step};
+use crate::registry::{self, Descriptor, MANIFEST, Repository, WantedBlob, Which};
+use crate::store::{Blob, KeyKind, Store};
+use claim::{Claim, Claims, Held, Pace};
+use document::{Notes, Record, layer_tag};
+
+pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD};
+
+/// The type of a layer's blob, which other programs know (OCI image specification, "Layer media types").
+const BLOB_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// The level of Zstandard: as fast as a disk, and two thirds smaller.
+const LEVEL: i32 = 3;
+
+/// Held by whoever has a layer in its packed form: layers of different keys may be the same, and the packed form is
+/// deleted when it has served.
+const PACKED: KeyKind = KeyKind::new("packed");
+
+/// The layers in a repository of a registry.
+pub struct RegistryLayers {
+    repository: Repository,
+    /// None: layers are only taken, not given.
+    claims: Option<Claims<Notes>>,
+    /// Whether it was given up to reach the registry.
+    is_away: AtomicBool,
+}
+
+/// Why a layer is not had from a registry.
+#[derive(Debug)]
+enum Trouble {
+    Registry(registry::Error),
+    Shared(SharedError),
+}
+
+impl From<registry::Error> for Trouble {
+    fn from(error: registry::Error) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl From<SharedError> for Trouble {
+    fn from(error: SharedError) -> Self {
+        Self::Shared(error)
+    }
+}
+
+impl From<crate::store::Error> for Trouble {
+    fn from(error: crate::store::Error) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+impl RegistryLayers {
+    /// Layers are taken from `repository`.
+    pub fn taking(repository: Repository) -> Self {
+        Self { repository, claims: None, is_away: AtomicBool::new(false) }
+    }
+
+    /// Layers are taken from `repository`, and those that are built here are given to it.
+    pub fn giving(repository: Repository) -> Self {
+        let notes = Notes::new(repository.clone());
+        let claims = Some(Claims::new(notes, claim::holder(), Pace::STANDARD));
+        Self { repository, claims, is_away: AtomicBool::new(false) }
+    }
+
+    fn try_obtain(
+        &self,
+        key: &Digest,
+        label: &str,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Obtained<'_>, Trouble> {
+        let find = || self.find(key, label, store, progress);
+        let Some(claims) = &self.claims else {
+            return Ok(find()?.map_or_else(|| alone(), Obtained::Layer));
+        };
+        let waiting = Cell::new(None);
+        let wait = || {
+            let label = format!("wait for {label}, which another machine builds");
+            waiting.set(Some(Step::start(progress, label, None)));
+        };
+        let claim = claims.claim(key, find, wait);
+        if let Some(step) = waiting.take() {
+            step.finish("");
+        }
+        Ok(match claim? {
+            Claim::Found(record) => Obtained::Layer(record),
+            Claim::Mine(held) => Obtained::Build(Box::new(Promise {
+                layers: self,
+                key: *key,
+                label: label.to_owned(),
+                _held: held,
+            })),
+        })
+    }
+
+    /// The layer of `key`, brought into `store`.
+    fn find(
+        &self,
+        key: &Digest,
+        label: &str,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Option<LayerRecord>, Trouble> {
+        let Some((record, blob)) = self.look_up(key)? else { return Ok(None) };
+        if store.blob(&record.digest).is_none() {
+            let _lock = store.lock_key(PACKED, &record.digest)?;
+            if store.blob(&record.digest).is_none() {
+                self.pull(key, label, (&record, &blob), store, progress)?;
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Brings the archive of the layer that `record` tells of into `store`, out of `blob`.
+    fn pull(
+        &self,
+        key: &Digest,
+        label: &str,
+        (record, blob): (&LayerRecord, &Descriptor),
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<(), Trouble> {
+        let wanted = WantedBlob { label: label.to_owned(), digest: blob.digest, size: blob.size };
+        let packed = self.repository.pull_blob(wanted, store, progress)?;
+        let unpacked = unpack(packed.path(), record.size, store)?;
+        if let Some(packed) = store.blob(&blob.digest) {
+            store.remove(packed)?;
+        }
+        if unpacked.digest() != record.digest {
+            let (is, said) = (unpacked.digest(), record.digest);
+            let why = format!("the archive of the layer is {is}, and not {said}");
+            return Err(self.lie(key, why).into());
+        }
+        Ok(())
+    }
+
+    /// What the registry says of the layer of `key`, and of its blob.
+    fn look_up(&self, key: &Digest) -> Result<Option<(LayerRecord, Descriptor)>, Trouble> {
+        let Some(found) = self.repository.manifest(&Which::Tag(layer_tag(key)))? else {
+            return Ok(None);
+        };
+        let (record, blob) =
+            document::read_layer(&found.bytes).map_err(|why| self.lie(key, why))?;
+        if record.key != *key {
+            return Err(self.lie(key, format!("it is the layer of {}", record.key)).into());
+        }
+        Ok(Some((record.layer, blob)))
+    }
+
+    /// Gives the layer of `key` to the others.
+    fn push(
+        &self,
+        key: &Digest,
+        label: &str,
+        record: &LayerRecord,
+        archive: &Path,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<(), Trouble> {
+        if let Some((there, _)) = self.look_up(key)? {
+            return match there.digest == record.digest {
+                true => Ok(()),
+                false => Err(self.differs(label, record, &there).into()),
+            };
+        }
+        let _lock = store.lock_key(PACKED, &record.digest)?;
+        let packed = pack(archive, store).map_err(registry::Error::Read)?;
+        let file = File::open(packed.path()).map_err(registry::Error::Read)?;
+        let offered = registry::OfferedBlob {
+            label,
+            digest: packed.digest(),
+            size: packed.size(),
+            file: &file,
+        };
+        self.repository.push_blobs(&[offered], 1, progress)?;
+        document::push_empty(&self.repository)?;
+        let blob = Descriptor::new(BLOB_TYPE, packed.digest(), packed.size());
+        let record = Record { key: *key, layer: record.clone() };
+        let manifest = document::layer(&record, blob);
+        self.repository.put_manifest(
+            &Which::Tag(layer_tag(key)),
+            MANIFEST,
+            &manifest.to_bytes(),
+        )?;
+        store.remove(packed)?;
+        Ok(())
+    }
+
+    /// Gives up a registry that cannot be reached, or ends with what else is wrong.
+    fn without(&self, trouble: Trouble, progress: &dyn Progress) -> Result<(), SharedError> {
+        match trouble {
+            Trouble::Registry(error) if error.is_transient() => {
+                if !self.is_away.swap(true, Ordering::Relaxed) {
+                    let warning = format!("layers are not shared from here on: {error}");
+                    progress.event(Event::Warning(warning));
+                }
+                Ok(())
+            }
+            Trouble::Registry(error) => {
+                let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+                Err(SharedError { message: error.to_string(), help, source: None })
+            }
+            Trouble::Shared(error) => Err(error),
+        }
+    }
+
+    fn lie(&self, key: &Digest, why: String) -> SharedError {
+        let reference = self.repository.location().with(Which::Tag(layer_tag(key)));
+        SharedError {
+            message: format!("`{reference}` is not what it should be: {why}"),
+            help: "the registry, or somebody who may write there, is broken or hostile: nothing of it was \
+                   used. Build without it (no `--layers-from`, no `--layers-to`), and delete the tag"
+                .to_owned(),
+            source: None,
+        }
+    }
+
+    fn differs(&self, label: &str, here: &LayerRecord, there: &LayerRecord) -> SharedError {
+        SharedError {
+            message: format!(
+                "{label} was built here as {}, and elsewhere from the same inputs as {}",
+                here.digest, there.digest
+            ),
+            help: format!(
+                "one of the two machines is broken or hostile, or the layer is not reproducible: \
+                 `imgbuild build --check` tells which paths differ. It stays in `{}` as it is",
+                self.repository.location()
+            ),
+            source: None,
+        }
+    }
+}
+
+impl SharedLayers for RegistryLayers {
+    fn obtain<'a>(
+        &'a self,
+        key: &Digest,
+        label: &str,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Obtained<'a>, SharedError> {
+        if self.is_away.load(Ordering::Relaxed) {
+            return Ok(alone());
+        }
+        self.try_obtain(key, label, store, progress)
+            .or_else(|trouble| self.without(trouble, progress).map(|()| alone()))
+    }
+}
+
+/// The word of this machine to build a layer of a registry.
+struct Promise<'a> {
+    layers: &'a RegistryLayers,
+    key: Digest,
+    label: String,
+    /// Others wait until it is gone.
+    _held: Held<Notes>,
+}
+
+impl Pledge for Promise<'_> {
+    fn keep(
+        self: Box<Self>,
+        record: &LayerRecord,
+        archive: &Path,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<(), SharedError> {
+        self.layers
+            .push(&self.key, &self.label, record, archive, store, progress)
+            .or_else(|trouble| self.layers.without(trouble, progress))
+    }
+}
+
+/// The word of a machine that nobody listens to.
+struct Alone;
+
+impl Pledge for Alone {
+    fn keep(
+        self: Box<Self>,
+        _record: &LayerRecord,
+        _archive: &Path,
+        _store: &Store,
+        _progress: &dyn Progress,
+    ) -> Result<(), SharedError> {
+        Ok(())
+    }
+}
+
+fn alone<'a>() -> Obtained<'a> {
+    Obtained::Build(Box::new(Alone))
+}
+
+/// Compresses the file at `path` into the store.
+fn pack(path: &Path, store: &Store) -> io::Result<Blob> {
+    let writer = store.writer().map_err(|error| error.into_io())?;
+    let mut encoder = zstd::Encoder::new(writer, LEVEL)?;
+    encoder.include_checksum(true)?;
+    io::copy(&mut File::open(path)?, &mut encoder)?;
+    encoder.finish()?.commit().map_err(|error| error.into_io())
+}
+
+/// Decompresses the file at `path`, which gives no more than `size` bytes, into the store.
+fn unpack(path: &Path, size: u64, store: &Store) -> Result<Blob, crate::store::Error> {
+    let mut writer = store.writer()?;
+    let unpack = |writer: &mut dyn io::Write| -> io::Result<()> {
+        let decoder = Compression::Zstd.decoder(BufReader::new(File::open(path)?))?;
+        io::copy(&mut Bounded::new(decoder, size), writer)?;
+        Ok(())
+    };
+    unpack(&mut writer)
+        .map_err(|source| crate::store::Error::while_doing("unpack", path)(source))?;
+    writer.commit()
+}

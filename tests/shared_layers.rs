@@ -1,0 +1,218 @@
+//! Machines that share their layers through a registry: each is built by one of them, and what a registry says is
+//! held against its digests.
+#![expect(clippy::print_stderr, reason = "a test that is skipped has to say so")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use support::archive::Archive;
+use support::base::{self, base};
+use support::oci::{DockerRegistry, Fault, Reply, Server};
+use support::package::Package;
+use support::project::{Project, STORE_VARIABLE};
+use tempfile::TempDir;
+
+/// Three roles on one base, and where their packages come from. None, and a message, without Debian's mirror.
+fn site() -> Option<(Archive, Project)> {
+    let base = base()?;
+    let roles = ["back", "front", "middle"];
+    let packages = roles.map(|name| Package::new(name, "1"));
+    let archive = Archive::with_base(base, &packages);
+    let project = Project::new();
+    project.write("images/base/keys/archive.asc", &Archive::keyring());
+    let (debian, install) = (archive.debian(""), base::install());
+    project.write(
+        "images/base/image.toml",
+        &format!(
+            "summary = \"What all have\"\nversion = \"1.0.0\"\n\n{debian}\n\
+             [packages]\ninstall = {install}\n"
+        ),
+    );
+    project.write("images/base/files/etc/greeting", "Jërëjëf\n");
+    for name in roles {
+        let image = format!(
+            "summary = \"{name}\"\nversion = \"1.0.0\"\nextends = \"base\"\nrole = true\n\n\
+             [packages]\ninstall = [\"{name}\"]\n"
+        );
+        project.write(&format!("images/{name}/image.toml"), &image);
+        project.write(&format!("images/{name}/files/etc/{name}.conf"), name);
+    }
+    project.succeed(&["lock"]);
+    Some((archive, project))
+}
+
+/// A machine of its own: a store, and a place for artifacts.
+struct Runner<'a> {
+    project: &'a Project,
+    directory: TempDir,
+}
+
+/// How a build has ended.
+struct Build {
+    code: Option<i32>,
+    /// The layers that were built, by `IMAGE KIND`.
+    built: Vec<String>,
+    /// The artifacts' digests by role.
+    artifacts: BTreeMap<String, String>,
+    errors: String,
+}
+
+impl<'a> Runner<'a> {
+    fn new(project: &'a Project) -> Self {
+        Self { project, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.project.command(&["build", "--format", "lxc", "--json"]);
+        command.args(["--progress", "json", "--out"]).arg(self.directory.path().join("out"));
+        command.args(arguments).env(STORE_VARIABLE, self.store());
+        command
+    }
+
+    fn build(&self, arguments: &[&str]) -> Build {
+        let output = self.command(arguments).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let events: Vec<Value> =
+            errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let is_layer = |label: &&str| label.ends_with(" packages") || label.ends_with(" files");
+        let started = events.iter().filter(|event| event["event"] == "started");
+        let labels = started.filter_map(|event| event["label"].as_str());
+        let built = labels
+            .filter(is_layer)
+            .filter(|label| label.split(' ').count() == 2)
+            .map(str::to_owned)
+            .collect();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let artifacts = told["artifacts"].as_array().into_iter().flatten().map(|artifact| {
+            let text = |field: &str| artifact[field].as_str().unwrap().to_owned();
+            (text("role"), text("sha256"))
+        });
+        Build { code: output.status.code(), built, artifacts: artifacts.collect(), errors }
+    }
+}
+
+fn registry(directory: &Path) -> Option<DockerRegistry> {
+    DockerRegistry::start(directory, false)
+}
+
+#[test]
+fn two_machines_that_build_at_once_build_every_layer_once_and_the_same_images() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(registry) = registry(directory.path()) else { return };
+    let Some((_archive, project)) = site() else { return };
+    let layers = format!("{}/campus/layers", registry.host());
+    let all = ["--all", "--layers-to", &layers];
+    let (one, other) = (Runner::new(&project), Runner::new(&project));
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| other.build(&all));
+        (one.build(&all), second.join().unwrap())
+    });
+    assert_eq!((first.code, second.code), (Some(0), Some(0)), "{}{}", first.errors, second.errors);
+    let mut built = [first.built, second.built].concat();
+    built.sort();
+    let images = ["back", "base", "front", "middle"];
+    let mut expected: Vec<String> =
+        images.iter().map(|image| format!("{image} packages")).collect();
+    // The files of the base lie on the packages of each role.
+    expected.extend(["base files"; 3].map(str::to_owned));
+    expected.extend(["back", "front", "middle"].map(|image| format!("{image} files")));
+    expected.sort();
+    assert_eq!(built, expected);
+
+    let alone = Runner::new(&project).build(&["--all"]);
+    assert_eq!(first.artifacts, alone.artifacts);
+    assert_eq!(second.artifacts, alone.artifacts);
+    assert_eq!(alone.artifacts.len(), 3);
+
+    // A third one that comes later builds nothing, and needs no packages.
+    let third = Runner::new(&project);
+    let found = third.build(&["--all", "--layers-from", &layers]);
+    assert_eq!((found.code, found.built.len()), (Some(0), 0), "{}", found.errors);
+    assert_eq!(found.artifacts, alone.artifacts);
+    assert!(!found.errors.contains(".deb"), "{}", found.errors);
+}
+
+#[test]
+fn a_registry_that_lies_about_layers_is_caught_and_so_is_a_machine_that_builds_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(registry) = registry(directory.path()) else { return };
+    let Some((_archive, project)) = site() else { return };
+    let proxy = Server::before(registry.host());
+    let layers = format!("{}/campus/layers", proxy.host());
+    let build = Runner::new(&project).build(&["front", "--layers-to", &layers]);
+    assert_eq!(build.code, Some(0), "{}", build.errors);
+
+    let other_bytes = |reply: Reply| {
+        let mut body = reply.body.clone();
+        let middle = body.len() / 2;
+        body[middle] ^= 1;
+        reply.body(body)
+    };
+    let another_layer = |reply: Reply| {
+        // The same but for the key, with the digest of what is told.
+        let text = String::from_utf8(reply.body.clone()).unwrap();
+        let place = text.find("\\\"key\\\":\\\"").unwrap() + 10;
+        let mut bytes = text.into_bytes();
+        bytes[place] = if bytes[place] == b'0' { b'1' } else { b'0' };
+        let digest = format!("sha256:{}", imgbuild::digest::Digest::of(&bytes));
+        reply.header("Docker-Content-Digest", digest).body(bytes)
+    };
+    type Change = Box<dyn Fn(Reply) -> Reply + Send>;
+    let cases: [(&str, &str, Change, &str); 3] = [
+        ("other bytes", "/blobs/", Box::new(other_bytes), "sha256"),
+        ("another manifest", "/manifests/layer-", Box::new(other_bytes), "sha256"),
+        ("another layer", "/manifests/layer-", Box::new(another_layer), "it is the layer of"),
+    ];
+    for (what, part, change, why) in cases {
+        proxy.fault("GET", part, Fault::Change(change));
+        let runner = Runner::new(&project);
+        let build = runner.build(&["front", "--layers-from", &layers]);
+        assert_eq!(build.code, Some(1), "{what}: {}", build.errors);
+        assert!(build.errors.contains(why), "{what}: {}", build.errors);
+        assert!(build.errors.contains("\"help\""), "{what}: {}", build.errors);
+        assert!(!proxy.has_faults(), "{what}");
+        assert!(!runner.directory.path().join("out").exists(), "{what}");
+        // What was caught has left nothing that a later build would take for good.
+        let build = runner.build(&["front", "--layers-from", &layers]);
+        assert_eq!((build.code, build.built.len()), (Some(0), 0), "{what}: {}", build.errors);
+    }
+
+    // The next one does not see the layer until it has built it itself; then it says that it is another one.
+    let hidden = Reply::new(404);
+    for _ in 0..2 {
+        proxy.fault("GET", "/manifests/layer-", Fault::Instead(hidden.clone()));
+    }
+    proxy.fault(
+        "GET",
+        "/manifests/layer-",
+        Fault::Change(Box::new(|reply| {
+            let text = String::from_utf8(reply.body.clone()).unwrap();
+            let place = text.find("\\\"digest\\\":\\\"").unwrap() + 13;
+            let mut bytes = text.into_bytes();
+            bytes[place] = if bytes[place] == b'0' { b'1' } else { b'0' };
+            let digest = format!("sha256:{}", imgbuild::digest::Digest::of(&bytes));
+            reply.header("Docker-Content-Digest", digest).body(bytes)
+        })),
+    );
+    let build = Runner::new(&project).build(&["front", "--layers-to", &layers]);
+    assert_eq!(build.code, Some(1), "{}", build.errors);
+    assert!(build.errors.contains("was built here as"), "{}", build.errors);
+}
+
+#[test]
+fn a_registry_that_is_away_costs_a_warning_and_no_build() {
+    let Some((_archive, project)) = site() else { return };
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let layers = format!("{gone}/campus/layers");
+    let build = Runner::new(&project).build(&["front", "--layers-to", &layers]);
+    assert_eq!((build.code, build.built.len()), (Some(0), 4), "{}", build.errors);
+    assert_eq!(build.errors.matches("layers are not shared from here on").count(), 1);
+}
