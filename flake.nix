@@ -25,6 +25,7 @@
             ./Cargo.toml
             ./docs/definition.md
             ./docs/overlay.md
+            ./docs/policy.md
             ./images
             ./src
           ];

@@ -4,6 +4,7 @@ use super::File;
 
 const DEFINITION: &str = include_str!("../../../docs/definition.md");
 const OVERLAY: &str = include_str!("../../../docs/overlay.md");
+const POLICY: &str = include_str!("../../../docs/policy.md");
 
 /// What the documentation says of a key: the last cell of its row in a table below `start`, which is a
 /// heading, or how the first row of the table begins.
@@ -13,6 +14,7 @@ pub(super) fn description(file: File, start: &str, key: &str) -> Option<String> 
     let (own, other) = match file {
         File::Image => (DEFINITION, OVERLAY),
         File::Overlay => (OVERLAY, DEFINITION),
+        File::Policy => (POLICY, POLICY),
     };
     described(own, start, key).or_else(|| described(other, start, key))
 }

@@ -7,6 +7,7 @@
 mod documented;
 mod image;
 mod overlay;
+mod policy;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 pub(super) use image::*;
 pub(super) use overlay::*;
+pub(super) use policy::*;
 
 /// The dialect of JSON Schema that editors of TOML understand best.
 const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
@@ -81,6 +83,8 @@ pub enum File {
     Image,
     /// `overlays/SITE/overlay.toml`
     Overlay,
+    /// `policy.toml`
+    Policy,
 }
 
 /// The JSON Schema of a file.
@@ -88,6 +92,7 @@ pub fn schema(file: File) -> Value {
     let (root, title) = match file {
         File::Image => (&IMAGE, "image.toml of imgbuild"),
         File::Overlay => (&OVERLAY, "overlay.toml of imgbuild"),
+        File::Policy => (&POLICY, "policy.toml of imgbuild"),
     };
     let mut tables = Tables { file, known: BTreeMap::new() };
     let mut schema = tables.table(root);
@@ -105,6 +110,7 @@ pub(super) fn meaning(file: &str, path: &str) -> Option<String> {
     let (mut table, file) = match file.rsplit('/').next()? {
         "image.toml" => (&IMAGE, File::Image),
         "overlay.toml" => (&OVERLAY, File::Overlay),
+        "policy.toml" => (&POLICY, File::Policy),
         _ => return None,
     };
     let mut words = path.split('.').map(|word| word.split('[').next().unwrap_or(word));

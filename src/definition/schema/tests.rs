@@ -143,7 +143,7 @@ fn every_definition_and_overlay_is_as_its_schema_says() {
 
 /// Each table of both schemas with its name.
 fn tables() -> Vec<(String, Value)> {
-    [File::Image, File::Overlay]
+    [File::Image, File::Overlay, File::Policy]
         .into_iter()
         .flat_map(|file| {
             let whole = schema(file);
@@ -151,6 +151,28 @@ fn tables() -> Vec<(String, Value)> {
             tables.into_iter().chain([(format!("{file:?}"), whole)])
         })
         .collect()
+}
+
+#[test]
+fn the_policy_of_the_documentation_is_as_its_schema_says() {
+    let page = include_str!("../../../docs/policy.md");
+    let examples = page.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap());
+    let mut count = 0;
+    for example in examples {
+        assert_eq!(check(File::Policy, example), Vec::<String>::new(), "{example}");
+        count += 1;
+    }
+    assert_eq!(count, 1);
+    for (text, expected) in [
+        ("[age]\nmaximum_days = 0\n", ".age.maximum_days: minimum"),
+        ("[age]\n", ".age: required maximum_days"),
+        ("[sources]\nunpinned = \"never\"\n", ".sources.unpinned: enum"),
+        ("[signatures]\nsigners = []\n", ".signatures.signers: minItems"),
+        ("[[forbidden]]\npackage = \"A\"\nreason = \"x\"\n", ".forbidden[0].package: pattern"),
+        ("[documents]\nsboms = true\n", ".documents: no key sboms"),
+    ] {
+        assert_eq!(check(File::Policy, text), [expected]);
+    }
 }
 
 #[test]
