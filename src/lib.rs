@@ -30,5 +30,7 @@ pub mod registry;
 pub mod render;
 pub mod sandbox;
 pub mod scaffold;
+pub mod signature;
 pub mod store;
 pub mod swap;
+pub mod verify;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use miette::Result;
+use miette::{Report, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,6 +12,7 @@ use crate::definition::{Acceptance, site};
 use crate::inspect::lint::definitions;
 use crate::lock::Unlocked;
 use crate::render;
+use crate::verify::Rules;
 
 /// Takes nothing but the options of every verb.
 #[derive(Debug, clap::Args)]
@@ -62,6 +63,9 @@ pub(super) fn run(context: &Context, _arguments: &Arguments) -> Result<ExitCode>
         }
     }
     site::prove(&project)?;
+    for site in sites.iter().map(|site| Some(site.as_str())).chain([None]) {
+        Rules::of::<Report>(&project, site)?;
+    }
     show(context, &judgement);
     let unlocked = context.check_lock(&project)?;
     for Unlocked { image, urls } in unlocked.iter().filter(|it| project.role(&it.image).is_ok()) {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Stderr, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -319,19 +318,7 @@ impl Context {
             if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
                 return fs::write(path, text);
             }
-            let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-            let directory = directory.unwrap_or(Path::new("."));
-            fs::metadata(directory)?;
-            // As anybody would make it: umask(2) decides who may read it.
-            let mut builder = tempfile::Builder::new();
-            let builder = builder.permissions(fs::Permissions::from_mode(0o666));
-            // Nobody has asked for the name that is in the error.
-            let file = builder.tempfile_in(directory).map_err(|error| error.kind());
-            let mut file = file?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
+            crate::signature::files::write(path, text)
         };
         let help = "name a file in a directory that exists and can be written to";
         write().map_err(|error| {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use miette::{IntoDiagnostic, Result};
+use miette::Result;
 use serde::Serialize;
 
 use super::context::{Context, shown};
@@ -10,8 +10,8 @@ use super::subject::Subject;
 use crate::artifact::manifest::Manifest;
 use crate::build::{LockedRole, is_current};
 use crate::definition::Project;
-use crate::inspect::Inspector;
 use crate::inspect::provenance::Inputs;
+use crate::inspect::{self, Inspector};
 use crate::lock::Lock;
 
 /// The image that a document is about, and where the document goes.
@@ -60,23 +60,26 @@ impl About {
             let help = "the manifest says which site it is for; leave out `--site`";
             return Err(miette::miette!(help = help, "`{}` is no role", self.image));
         }
-        // A project that is not there, or cannot be read, makes nothing of it either.
-        let role = locked(context, &manifest.role, manifest.site.as_deref()).ok();
-        let role = role.filter(|(_, _, role)| is_current(role, &manifest));
-        Ok(Built { manifest, role })
+        Ok(Built::of(context, manifest))
     }
 
     /// Hands over `document`.
     pub fn write(&self, context: &Context, document: &impl Serialize) -> Result<()> {
         let Some(path) = &self.out else { return context.object(document) };
-        let mut text = serde_json::to_string_pretty(document).into_diagnostic()?;
-        text.push('\n');
-        context.write(path, &text)?;
+        context.write(path, &inspect::document(document))?;
         context.data(shown(path))
     }
 }
 
 impl Built {
+    /// What `manifest` is of.
+    pub fn of(context: &Context, manifest: Manifest) -> Self {
+        // A project that is not there, or cannot be read, makes nothing of it either.
+        let role = locked(context, &manifest.role, manifest.site.as_deref()).ok();
+        let role = role.filter(|(_, _, role)| is_current(role, &manifest));
+        Self { manifest, role }
+    }
+
     /// What the project has of the inputs of the image, if it would make the same of them today.
     pub fn inputs(&self, context: &Context) -> Result<Option<Inputs>> {
         let Some((project, lock, role)) = &self.role else {

@@ -4,6 +4,7 @@
 //! `--json` one object. Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed, 4 a health gate stayed
 //! red and the node runs what it ran before, 5 known vulnerabilities were found.
 
+mod artifacts;
 mod audit;
 mod boot;
 mod build;
@@ -35,11 +36,13 @@ mod report;
 mod rollback;
 mod sbom;
 mod schema;
+mod sign;
 mod site;
 mod status;
 mod subject;
 mod swap;
 mod teller;
+mod verify;
 mod why;
 
 use std::path::PathBuf;
@@ -134,6 +137,10 @@ enum Verb {
     Push(push::Arguments),
     /// Pull images from a registry, as if they had been built here
     Pull(pull::Arguments),
+    /// Sign artifacts with an SSH key, and write beside them what is signed
+    Sign(sign::Arguments),
+    /// See whether artifacts can be trusted: their bytes, signatures, documents, and what policies say
+    Verify(verify::Arguments),
     /// See whether everything is there that a swap of a site needs
     Preflight(preflight::Arguments),
     /// Show what a swap would do to a site, step by step
@@ -189,6 +196,8 @@ pub fn run() -> ExitCode {
         Verb::Provenance(arguments) => provenance::run(&context, &arguments),
         Verb::Push(arguments) => push::run(&context, &arguments),
         Verb::Pull(arguments) => pull::run(&context, &arguments),
+        Verb::Sign(arguments) => sign::run(&context, &arguments),
+        Verb::Verify(arguments) => verify::run(&context, &arguments),
         Verb::Preflight(arguments) => preflight::run(&context, &arguments),
         Verb::Plan(arguments) => plan::run(&context, &arguments),
         Verb::Swap(arguments) => swap::run(&context, &arguments),

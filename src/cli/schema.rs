@@ -10,7 +10,7 @@ use super::output::{names, schema};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What the schema is of: a file (`image`, `overlay`, `manifest`), the lines of `--progress json`
+    /// What the schema is of: a file (`image`, `overlay`, `policy`, `manifest`), the lines of `--progress json`
     /// (`progress`), or what a verb writes with `--json` (`build`, `lab-up`)
     #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(names()))]
     name: String,

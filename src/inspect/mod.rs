@@ -24,6 +24,13 @@ pub use image::{Facts, Image, Inspector, Layer, is_digest};
 pub use ownership::Ownership;
 pub use revision::Checkout;
 
+/// The text of a document that other programs read.
+pub fn document(document: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(document).expect("all keys are strings");
+    text.push('\n');
+    text
+}
+
 /// Bytes for people.
 pub fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()

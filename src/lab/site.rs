@@ -69,7 +69,7 @@ impl LabSite {
         is_current: impl Fn(&ImageName, &Manifest) -> Result<bool, E>,
     ) -> Result<Self, E> {
         let site = project.settled_site(name).map_err(Error::from)?;
-        let found = artifacts(directory, &site.name).map_err(Error::from)?;
+        let found = artifacts(directory, Some(&site.name)).map_err(Error::from)?;
         let mut plans = BTreeMap::new();
         let mut chosen = BTreeMap::new();
         for role in roles.iter().filter(|role| site.nodes.iter().any(|it| it.image == **role)) {

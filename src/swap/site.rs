@@ -94,13 +94,13 @@ pub struct Artifact {
     pub manifest: Manifest,
 }
 
-/// The artifacts in `directory` that were built for `site`. Manifests of other versions of this program are
+/// The artifacts in `directory` that were built for `site`, or for none. Manifests of other versions of this program are
 /// passed over, and so are those whose artifact is gone.
 ///
 /// # Errors
 ///
 /// When the directory cannot be read. One that is not there has no artifacts.
-pub fn artifacts(directory: &Path, site: &SiteName) -> Result<Vec<Artifact>, Error> {
+pub fn artifacts(directory: &Path, site: Option<&SiteName>) -> Result<Vec<Artifact>, Error> {
     let failed = |path: &Path, source| Error::Read { path: path.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -116,7 +116,8 @@ pub fn artifacts(directory: &Path, site: &SiteName) -> Result<Vec<Artifact>, Err
         let text = fs::read(&path).map_err(|error| failed(&path, error))?;
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { continue };
         let file = directory.join(&manifest.artifact.name);
-        let ours = manifest.schema == SCHEMA && manifest.site.as_deref() == Some(site.as_str());
+        let ours =
+            manifest.schema == SCHEMA && manifest.site.as_deref() == site.map(SiteName::as_str);
         if ours && file.is_file() {
             artifacts.push(Artifact { path: file, manifest });
         }
@@ -217,7 +218,7 @@ impl Deployment {
     ) -> Result<Self, E> {
         let site = project.settled_site(name).map_err(Error::from)?;
         let hosting = site.hosting.clone().ok_or_else(|| Error::NoHosting(site.name.clone()))?;
-        let found = artifacts(directory, &site.name)?;
+        let found = artifacts(directory, Some(&site.name))?;
         let mut roles = BTreeMap::new();
         let mut chosen = BTreeMap::new();
         for node in &site.nodes {

@@ -18,6 +18,7 @@ mod packages;
 mod registries;
 mod resolving;
 mod scaffolding;
+mod signing;
 mod sites;
 mod sources;
 

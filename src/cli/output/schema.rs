@@ -10,7 +10,7 @@ use crate::artifact::manifest::Manifest;
 use crate::cli::progress::Line;
 use crate::cli::{
     audit, boot, build, check, completions, explain, gc, init, lint, lock, man, preflight, pull,
-    push, why,
+    push, sign, verify, why,
 };
 use crate::definition::schema::{File, schema as schema_of_file};
 use crate::inspect::Comparison;
@@ -24,6 +24,7 @@ type Make = fn() -> Value;
 const FILES: &[(&str, Make)] = &[
     ("image", || schema_of_file(File::Image)),
     ("overlay", || schema_of_file(File::Overlay)),
+    ("policy", || schema_of_file(File::Policy)),
     ("manifest", || titled("a manifest of imgbuild", generate::<Manifest>())),
     ("progress", || titled("a line of imgbuild's `--progress json`", generate::<Line>())),
 ];
@@ -47,6 +48,8 @@ const OUTPUTS: &[OfVerbs] = &[
     output::<Graph>(),
     output::<push::Output>(),
     output::<pull::Output>(),
+    output::<sign::Output>(),
+    output::<verify::Output>(),
     output::<preflight::Output>(),
     output::<super::SitePlan>(),
     output::<super::RunReport>(),

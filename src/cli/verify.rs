@@ -1,0 +1,161 @@
+//! `imgbuild verify`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use miette::{Report, Result, miette};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::VERIFICATION_FAILED;
+use super::artifacts::{Made, named};
+use super::build::FormatName;
+use super::context::{Context, shown, wrapped};
+use crate::artifact::name::Format;
+use crate::build::is_current;
+use crate::debian::date::Moment;
+use crate::definition::{Policy, Project};
+use crate::inspect::Inspector;
+use crate::signature::files::Files;
+use crate::swap::site::{Artifact, Deployment};
+use crate::verify::{Check, Finding, Rules, Verdict, Verifier};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  imgbuild verify --site campus                       all artifacts that the nodes of a site would get
+  imgbuild verify haproxy --site campus               those of a role
+  imgbuild verify out/imgbuild-haproxy-1.0.0-e68d684df652.qcow2 --policy policy.toml
+                                                      a file, by a policy of no project")]
+pub(super) struct Arguments {
+    /// What to look at: roles, whose artifacts are in `out/`, or paths of artifacts [default: all of the site]
+    #[arg(required_unless_present = "site", value_name = "IMAGE")]
+    images: Vec<String>,
+    /// The site that it is for, whose policy holds
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
+    /// Look at artifacts of the roles in this format only [default: all that were built]
+    #[arg(long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
+    format: Vec<FormatName>,
+    /// Where artifacts of roles are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    artifacts: PathBuf,
+    /// Take this policy and no other [default: policy.toml of the project, and of the site]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Refuse an artifact of which a layer is not in the store
+    #[arg(long)]
+    layers: bool,
+}
+
+/// What was looked at, and whether it can be trusted.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    /// Whether nothing is refused.
+    trusted: bool,
+    /// The artifacts.
+    artifacts: Vec<Verdict>,
+}
+
+impl super::output::Output for Output {
+    const VERBS: &'static [&'static str] = &["verify"];
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    context.narrow();
+    let all = match (&arguments.site, arguments.images.is_empty()) {
+        (Some(site), true) => of_site(context, site, &arguments.artifacts)?,
+        (site, _) => {
+            let formats: Vec<Format> = arguments.format.iter().copied().map(Format::from).collect();
+            named(context, &arguments.images, site.as_deref(), &formats, &arguments.artifacts)?
+        }
+    };
+    let store = context.store()?;
+    let made = Made::new(context).ok();
+    let mut artifacts = Vec::new();
+    for files in &all {
+        let site = match &arguments.site {
+            Some(site) => Some(site.clone()),
+            // Whoever looks has not said it. A file that cannot be read is told below.
+            None => Inspector::new(&store)
+                .artifact_manifest(&files.manifest())
+                .ok()
+                .and_then(|it| it.site),
+        };
+        let rules = rules(context, arguments, site.as_deref())?;
+        let verifier = Verifier {
+            rules: &rules,
+            site: Some(site.as_deref()),
+            store: Some(&store),
+            layers: arguments.layers,
+            now: Moment::from(SystemTime::now()),
+        };
+        let verdict =
+            verifier.check(files, |it| made.as_ref().and_then(|made| made.repositories(it)));
+        if !context.json() {
+            show(context, &verdict)?;
+        }
+        artifacts.push(verdict);
+    }
+    let refused = artifacts.iter().filter(|verdict| !verdict.trusted).count();
+    let total = artifacts.len();
+    context.say(match (refused, total) {
+        (0, 1) => "nothing of it is refused".to_owned(),
+        (0, _) => format!("nothing of {total} artifacts is refused"),
+        (_, 1) => "it is refused".to_owned(),
+        _ => format!("{refused} of {total} artifacts are refused"),
+    });
+    if context.json() {
+        context.output(&Output { trusted: refused == 0, artifacts })?;
+    }
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(VERIFICATION_FAILED) })
+}
+
+/// The policies that hold for `site`.
+fn rules(context: &Context, arguments: &Arguments, site: Option<&str>) -> Result<Vec<Rules>> {
+    if let Some(path) = &arguments.policy {
+        return Ok(vec![Rules::new(Policy::read(path)?)?]);
+    }
+    // An artifact may be looked at where there is no project.
+    let Ok(root) = context.root() else { return Ok(Vec::new()) };
+    let project = Project::load(&root)?;
+    let is_named = arguments.site.is_some();
+    // What a manifest says need not be a site of this project. Who names one is told.
+    let site = site.filter(|site| is_named || project.site(site).is_ok());
+    Rules::of(&project, site)
+}
+
+/// The artifacts that the nodes of a site would get.
+fn of_site(context: &Context, site: &str, directory: &std::path::Path) -> Result<Vec<Files>> {
+    let project = context.project()?;
+    let lock = context.lock(&project)?;
+    let deployment = Deployment::new::<Report>(&project, site, directory, |role, manifest| {
+        let role = context.locked_role(&project, &lock, role.as_str(), Some(site));
+        Ok(role.is_ok_and(|role| is_current(&role, manifest)))
+    })?;
+    deployment.require_artifacts(|_| true)?;
+    let files = |artifact: &Artifact| {
+        let help = "build it again";
+        let path = artifact.path.display();
+        Files::of(&artifact.path)
+            .ok_or_else(|| miette!(help = help, "{path} is called as no artifact is"))
+    };
+    deployment.artifacts().map(files).collect()
+}
+
+fn show(context: &Context, verdict: &Verdict) -> Result<()> {
+    context.data(shown(&verdict.artifact))?;
+    for Check { check, result, text, help } in &verdict.checks {
+        let word = match result {
+            Finding::Ok => "ok",
+            Finding::Unknown => "?",
+            Finding::Refused => "NO",
+        };
+        context.data(wrapped(&format!("  {word:<3} {:<11}{text}", check.word()), 17))?;
+        if let Some(help) = help {
+            context.data(wrapped(&format!("{:17}{help}", ""), 17))?;
+        }
+    }
+    Ok(())
+}

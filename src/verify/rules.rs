@@ -1,0 +1,154 @@
+//! What policies say of an artifact.
+
+use super::signed::Beside;
+use super::{Subject, Verdict};
+use crate::artifact::manifest::Manifest;
+use crate::debian::date::Moment;
+use crate::definition::{self, Policy, Project};
+use crate::signature::{AllowedSigners, Identity, NAMESPACE, NotAllowed};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// A policy with the signers that it names.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    policy: Policy,
+    signers: Option<AllowedSigners>,
+}
+
+impl Rules {
+    /// `policy`, and what it refers to.
+    ///
+    /// # Errors
+    /// The file of signers cannot be read, or is none.
+    pub fn new(policy: Policy) -> definition::Result<Self> {
+        let signers = policy.signatures.as_ref();
+        let signers = signers.map(|it| AllowedSigners::parse(&it.allowed_signers()?));
+        Ok(Self { signers: signers.transpose()?, policy })
+    }
+
+    /// What holds for artifacts of `site` in `project`, or of none.
+    ///
+    /// # Errors
+    /// A policy that cannot be read.
+    pub fn of<E: From<definition::Error>>(
+        project: &Project,
+        site: Option<&str>,
+    ) -> Result<Vec<Self>, E> {
+        let policies = project.policies(site)?;
+        Ok(policies.into_iter().map(Self::new).collect::<definition::Result<Vec<_>>>()?)
+    }
+
+    /// The file: `policy.toml`.
+    pub fn name(&self) -> &str {
+        self.policy.place.file()
+    }
+
+    /// Whether artifacts have to be signed.
+    pub(super) fn demands_signature(&self) -> bool {
+        self.policy.signatures.as_ref().is_some_and(|signatures| signatures.required)
+    }
+
+    /// Under which name `identity` may have signed at `at`, or why it may not. None if the policy says nothing of
+    /// signatures.
+    pub(super) fn allow(&self, identity: &Identity, at: Moment) -> Option<Result<String, String>> {
+        let (wanted, signers) = (self.policy.signatures.as_ref()?, self.signers.as_ref()?);
+        let names = wanted.signers.iter().map(|name| Some(name.as_str()));
+        let names: Vec<Option<&str>> =
+            if wanted.signers.is_empty() { vec![None] } else { names.collect() };
+        let mut reasons = Vec::new();
+        for name in names {
+            match signers.allow(identity, NAMESPACE, name, at) {
+                Ok(name) => return Some(Ok(name)),
+                Err(NotAllowed { reasons: more }) => reasons.extend(more),
+            }
+        }
+        reasons.dedup();
+        Some(Err(if reasons.is_empty() {
+            format!("{} allows nobody to sign with the key {}", self.name(), identity.name())
+        } else {
+            format!("{} does not allow who has signed: {}", self.name(), reasons.join("; "))
+        }))
+    }
+
+    /// Holds the artifact of `manifest` against the policy. `repositories` is the date of the newest repository that
+    /// it was locked from, as far as that is known.
+    pub(super) fn judge(
+        &self,
+        manifest: Option<&Manifest>,
+        beside: &Beside,
+        (now, repositories): (Moment, Option<Moment>),
+        verdict: &mut Verdict,
+    ) {
+        let before = verdict.refused().count();
+        if let Some(manifest) = manifest {
+            self.judge_contents(manifest, verdict);
+        }
+        self.judge_documents(beside, verdict);
+        self.judge_age(now, repositories, verdict);
+        if manifest.is_some() && verdict.refused().count() == before {
+            let name = self.name().to_owned();
+            verdict.ok(
+                Subject::Policy,
+                format!("what {name} says of contents, documents and age holds"),
+            );
+        }
+    }
+
+    fn judge_contents(&self, manifest: &Manifest, verdict: &mut Verdict) {
+        if !self.policy.unpinned && !manifest.unpinned.is_empty() {
+            let text = format!(
+                "{} has what the lock does not pin: {}",
+                manifest.role,
+                manifest.unpinned.join(", ")
+            );
+            let help = "build it without `--source`, or of what the lock pins";
+            verdict.refuse(Subject::Policy, text, help);
+        }
+        for forbidden in &self.policy.forbidden {
+            let packages = manifest.packages.iter().filter(|it| forbidden.is(&it.name));
+            for package in packages {
+                let text = format!(
+                    "the package {} {} is forbidden: {} ({})",
+                    package.name, package.version, forbidden.reason, forbidden.place
+                );
+                let help =
+                    format!("`imgbuild why {} {}` says what needs it", manifest.role, package.name);
+                verdict.refuse(Subject::Policy, text, help);
+            }
+        }
+    }
+
+    fn judge_documents(&self, beside: &Beside, verdict: &mut Verdict) {
+        let is_there = |index: usize| matches!(beside.documents[index], Ok(Some(_)));
+        let help = "`imgbuild sign` writes and signs them";
+        if self.policy.sbom && !(is_there(0) && is_there(1)) {
+            let text =
+                format!("{} demands bills of materials, and they are not there", self.name());
+            verdict.refuse(Subject::Policy, text, help);
+        }
+        if self.policy.provenance && !is_there(2) {
+            let text = format!("{} demands provenance, and it is not there", self.name());
+            verdict.refuse(Subject::Policy, text, help);
+        }
+    }
+
+    fn judge_age(&self, now: Moment, repositories: Option<Moment>, verdict: &mut Verdict) {
+        let Some(maximum) = self.policy.maximum_days else { return };
+        let build = "take updates and build it again: `imgbuild lock --update`";
+        let limit = format!("{} allows {maximum} days", self.name());
+        let known = [("it was signed", verdict.signed), ("its repositories are of", repositories)];
+        if known.iter().all(|(_, since)| since.is_none()) {
+            let text = format!("nothing says how old it is, and {limit}");
+            return verdict.refuse(Subject::Policy, text, "sign it: `imgbuild sign`");
+        }
+        for (what, since) in known {
+            let Some(since) = since else { continue };
+            let days = now.unix().saturating_sub(since.unix()) / DAY;
+            if now.unix() > since.unix().saturating_add(u64::from(maximum) * DAY) {
+                let text = format!("{what} {since}, {days} days ago, and {limit}");
+                verdict.refuse(Subject::Policy, text, build);
+            }
+        }
+    }
+}

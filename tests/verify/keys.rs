@@ -1,0 +1,163 @@
+//! Signatures that imgbuild makes and OpenSSH checks, and the other way round.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::support::project::Ended;
+use super::{Built, Files, NAME, built, keygen, now, run};
+
+/// An agent with some keys.
+struct Agent {
+    process: Child,
+    socket: std::path::PathBuf,
+}
+
+impl Agent {
+    fn new(built: &Built, directory: &Path, keys: &[&str]) -> Self {
+        let socket = directory.join("agent");
+        let mut agent = Command::new("ssh-agent");
+        agent.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null());
+        let process = agent.spawn().unwrap();
+        while !socket.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let this = Self { process, socket };
+        for key in keys {
+            let mut add = Command::new("ssh-add");
+            run(add.arg("-q").arg(built.key(key)).env("SSH_AUTH_SOCK", &this.socket));
+        }
+        this
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Makes a certificate of `authority` for a key, beside it.
+fn certify(built: &Built, key: &str, names: &str, more: &[&str]) {
+    let mut sign = keygen(&["-q", "-I", "a pipeline", "-n", names, "-s"]);
+    run(sign.arg(built.key("authority")).args(more).arg(built.key(&format!("{key}.pub"))));
+}
+
+/// A copy of the files in which `key` may sign; or, if that is an authority, whoever it has certified.
+fn allowing<'a>(built: &'a Built, key: &str) -> Files<'a> {
+    let files = built.copy();
+    let option = if key == "authority" { "cert-authority " } else { "" };
+    files.write("allowed_signers", &format!("*@campus.example {option}{}", built.public(key)));
+    files
+}
+
+#[test]
+fn what_imgbuild_signs_openssh_and_coreutils_check() {
+    let Some(built) = built() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::new(built, directory.path(), &["rsa", "other"]);
+    certify(built, "ecdsa384", NAME, &["-V", "-1h:+1h"]);
+    let path = |name: &str| built.key(name).to_str().unwrap().to_owned();
+    let certificate = path("ecdsa384-cert.pub");
+    for (key, more, allowed) in [
+        ("ci", None, "ci"),
+        ("ecdsa", None, "ecdsa"),
+        ("ci.pub", None, "ci"),
+        ("rsa", None, "rsa"),
+        ("other.pub", None, "other"),
+        ("ecdsa384", Some(&certificate), "authority"),
+        ("ecdsa384-cert.pub", None, "authority"),
+    ] {
+        let files = allowing(built, allowed);
+        let mut sign = files.command(&["sign", "--key", &path(key)]);
+        sign.arg(files.of(".tar.zst")).env("SSH_AUTH_SOCK", &agent.socket);
+        if let Some(certificate) = more {
+            sign.env("IMGBUILD_SIGNING_CERTIFICATE", certificate);
+        }
+        let ended = Ended::from(sign.output().unwrap());
+        assert_eq!(ended.code, 0, "{key}: {}", ended.stderr);
+        let signature = files.of(".sha256sums.sig");
+        assert_eq!(ended.stdout, format!("{}\n", signature.display()));
+        assert!(files.checked_by_others(), "{key}");
+        let told = files.trusted();
+        let name = if allowed == "authority" { NAME } else { "*@campus.example" };
+        assert_eq!(told["signer"], name, "{key}");
+        assert!(!told["checks"].to_string().contains("unknown"), "{told:#}");
+
+        // The bytes of whatever is signed are what is checked.
+        fs::write(files.of(".spdx.json"), "{}").unwrap();
+        assert!(!files.checked_by_others());
+    }
+}
+
+#[test]
+fn what_openssh_signs_imgbuild_verifies() {
+    let Some(built) = built() else { return };
+    certify(built, "rsa", NAME, &["-V", "-1h:+1h"]);
+    for (key, allowed) in [
+        ("ci", "ci"),
+        ("ecdsa", "ecdsa"),
+        ("ecdsa384", "ecdsa384"),
+        ("rsa", "rsa"),
+        ("rsa-cert.pub", "authority"),
+    ] {
+        let files = allowing(built, "ci");
+        assert_eq!(files.sign(&["--key", built.key("ci").to_str().unwrap()]).code, 0);
+        let allowing = allowing(built, allowed);
+        fs::copy(allowing.path("allowed_signers"), files.path("allowed_signers")).unwrap();
+        files.sign_again(key, "imgbuild", now());
+        assert!(files.checked_by_others(), "{key}");
+        files.trusted();
+    }
+}
+
+/// The verbs that write one document each write the same.
+#[test]
+fn what_is_signed_is_what_the_verbs_for_documents_write() {
+    let Some(built) = built() else { return };
+    let files = built.signed();
+    for (ending, verb) in [
+        (".spdx.json", &["sbom"][..]),
+        (".cyclonedx.json", &["sbom", "--format", "cyclonedx"]),
+        (".provenance.json", &["provenance"]),
+    ] {
+        let mut command = files.command(verb);
+        let output = run(command.arg(files.of(".tar.zst")));
+        assert_eq!(output.stdout, fs::read(files.of(ending)).unwrap(), "{ending}");
+    }
+}
+
+#[test]
+fn certificates_say_who_signs_and_when() {
+    let Some(built) = built() else { return };
+    for (names, more, says) in [
+        ("ci@other.example", &["-V", "-1h:+1h"][..], "for ci@other.example, and not for"),
+        (NAME, &["-h", "-V", "-1h:+1h"], "one of a host"),
+        (NAME, &["-O", "force-command=true", "-V", "-1h:+1h"], "`force-command`"),
+        (NAME, &["-V", "-2h:-1h"], "valid until"),
+        (NAME, &["-V", "+1h:+2h"], "valid from"),
+    ] {
+        let files = allowing(built, "authority");
+        assert_eq!(files.sign(&["--key", built.key("ci").to_str().unwrap()]).code, 0);
+        certify(built, "other", names, more);
+        files.sign_again("other-cert.pub", "imgbuild", now());
+        let (code, told) = files.verify(&[]);
+        assert_eq!(code, 3, "{says}");
+        assert!(told.to_string().contains(says), "{says}: {told:#}");
+        // And nobody signs with what nobody would trust.
+        let ended = files.sign(&["--key", built.key("other-cert.pub").to_str().unwrap()]);
+        let is_of_no_use = ended.stderr.contains("does not do");
+        assert_eq!(is_of_no_use, !says.contains("other.example"), "{says}: {}", ended.stderr);
+    }
+    // A key signs under its own name, and not under that of an authority or of a certificate.
+    let files = built.copy();
+    files.write("allowed_signers", &format!("{NAME} cert-authority {}", built.public("ci")));
+    assert_eq!(files.sign(&["--key", built.key("ci").to_str().unwrap()]).code, 0);
+    assert_eq!(files.verify(&[]).0, 3);
+    certify(built, "other", NAME, &["-V", "-1h:+1h"]);
+    files.write("allowed_signers", &format!("{NAME} {}", built.public("other")));
+    files.sign_again("other-cert.pub", "imgbuild", now());
+    assert_eq!(files.verify(&[]).0, 3);
+    assert!(!files.checked_by_others());
+}

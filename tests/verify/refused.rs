@@ -1,0 +1,433 @@
+//! Whatever is not as it was signed, or not as policies say, is refused, and said to be.
+
+use std::fs;
+
+use imgbuild::digest::Digest;
+use serde_json::{Value, json};
+
+use super::support::project::Ended;
+use super::{Files, NAME, POLICY, ago, built, copy_store, now};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// What is done, by what name; which checks refuse it; and what is said.
+type Case = (&'static str, fn(&Files<'_>), &'static [&'static str], &'static str);
+
+const CASES: &[Case] = &[
+    (
+        "another byte in the artifact",
+        |it| {
+            let mut bytes = fs::read(it.of(".tar.zst")).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(it.of(".tar.zst"), bytes).unwrap();
+        },
+        &["artifact", "signature"],
+        "its manifest says",
+    ),
+    (
+        "another artifact with a manifest that fits it",
+        |it| {
+            fs::write(it.of(".tar.zst"), "another").unwrap();
+            it.edit_json(".manifest.json", |manifest| {
+                manifest["artifact"]["sha256"] = json!(Digest::of("another").to_string());
+                manifest["artifact"]["size"] = json!(7);
+            });
+        },
+        &["signature", "provenance", "sbom"],
+        ".tar.zst has other bytes than those that were signed",
+    ),
+    (
+        "a manifest with another package",
+        |it| it.edit_json(".manifest.json", |it| it["packages"][0]["version"] = json!("2.0")),
+        &["signature", "provenance", "sbom"],
+        ".manifest.json has other bytes than those that were signed",
+    ),
+    (
+        "a manifest with other layers",
+        |it| {
+            let other = Digest::of("other").to_string();
+            it.edit_json(".manifest.json", |it| it["layers"][0]["digest"] = json!(other));
+        },
+        &["manifest", "signature"],
+        "do not make the image",
+    ),
+    (
+        "a manifest that is none",
+        |it| drop(fs::write(it.of(".manifest.json"), "{}")),
+        &["manifest"],
+        "not a manifest",
+    ),
+    (
+        "no manifest",
+        |it| fs::remove_file(it.of(".manifest.json")).unwrap(),
+        &["manifest"],
+        "is not there",
+    ),
+    (
+        "another bill",
+        |it| it.edit(".spdx.json", |text| text.replace("\"web\"", "\"wob\"")),
+        &["signature"],
+        ".spdx.json has other bytes than those that were signed",
+    ),
+    (
+        "another bill, signed",
+        |it| {
+            it.edit(".cyclonedx.json", |text| text.replace("\"web\"", "\"wob\""));
+            it.sign_again("ci", "imgbuild", now());
+        },
+        &["sbom"],
+        "CycloneDX: it is not what the layers make",
+    ),
+    (
+        "the bill of another artifact, signed",
+        |it| {
+            let own = Digest::of(fs::read(it.of(".tar.zst")).unwrap()).to_string();
+            it.edit(".spdx.json", |text| text.replace(&own, &Digest::of("other").to_string()));
+            it.sign_again("ci", "imgbuild", now());
+        },
+        &["sbom"],
+        "SPDX: it is of another artifact",
+    ),
+    (
+        "no bill",
+        |it| fs::remove_file(it.of(".spdx.json")).unwrap(),
+        &["signature", "policy"],
+        "is signed and not there",
+    ),
+    (
+        "other provenance",
+        |it| it.edit(".provenance.json", |text| text.replacen("\"web\"", "\"wob\"", 1)),
+        &["signature", "provenance"],
+        ".provenance.json has other bytes than those that were signed",
+    ),
+    (
+        "provenance of something else, signed",
+        |it| {
+            it.edit_json(".provenance.json", |it| {
+                it["subject"][0]["digest"]["sha256"] = json!("00")
+            });
+            it.sign_again("ci", "imgbuild", now());
+        },
+        &["provenance"],
+        "it is of another artifact",
+    ),
+    (
+        "provenance without a package, signed",
+        |it| {
+            it.edit_json(".provenance.json", |it| {
+                let list = &mut it["predicate"]["buildDefinition"]["resolvedDependencies"];
+                list.as_array_mut().unwrap().retain(|it| it["name"] != "web");
+            });
+            it.sign_again("ci", "imgbuild", now());
+        },
+        &["provenance"],
+        "differ in what web is",
+    ),
+    (
+        "provenance of another manifest, signed",
+        |it| {
+            it.edit_json(".provenance.json", |it| {
+                it["predicate"]["runDetails"]["byproducts"][0]["digest"]["sha256"] = json!("00");
+            });
+            it.sign_again("ci", "imgbuild", now());
+        },
+        &["provenance"],
+        "it tells of another manifest",
+    ),
+    (
+        "another time in the list",
+        |it| it.edit(".sha256sums", |text| text.replace("# signed 20", "# signed 21")),
+        &["signature"],
+        "the signature is not of this list of files",
+    ),
+    (
+        "a list of more files, signed",
+        |it| {
+            it.edit(".sha256sums", |text| format!("{text}{}  more\n", Digest::of("more")));
+            it.sign_list("ci", "imgbuild");
+        },
+        &["signature"],
+        "names more, which is no file of this artifact",
+    ),
+    (
+        "a list of fewer files, signed",
+        |it| {
+            it.edit(".sha256sums", |text| {
+                let kept = text.lines().filter(|line| !line.ends_with(".manifest.json"));
+                kept.map(|line| format!("{line}\n")).collect()
+            });
+            it.sign_list("ci", "imgbuild");
+        },
+        &["signature"],
+        "does not name",
+    ),
+    (
+        "a list of another image, signed",
+        |it| {
+            it.edit(".sha256sums", |text| {
+                let line = format!("# image {}", Digest::of("other"));
+                text.lines()
+                    .map(|it| if it.starts_with("# image") { &line } else { it })
+                    .map(|it| format!("{it}\n"))
+                    .collect()
+            });
+            it.sign_list("ci", "imgbuild");
+        },
+        &["signature"],
+        "the list is of the image",
+    ),
+    (
+        "a list in another form",
+        |it| it.edit(".sha256sums", |text| text.replace("sums 1", "sums 2")),
+        &["signature"],
+        "line 1: expected `# imgbuild sums 1`",
+    ),
+    (
+        "another signature",
+        |it| {
+            it.edit(".sha256sums.sig", |text| {
+                let at = text.len() - 60;
+                let other = if &text[at..=at] == "A" { "B" } else { "A" };
+                format!("{}{other}{}", &text[..at], &text[at + 1..])
+            });
+        },
+        &["signature"],
+        "signature is",
+    ),
+    (
+        "a cut signature",
+        |it| it.edit(".sha256sums.sig", |text| text[..60].to_owned()),
+        &["signature"],
+        "is no signature",
+    ),
+    (
+        "no signature",
+        |it| fs::remove_file(it.of(".sha256sums.sig")).unwrap(),
+        &["signature"],
+        "is not there",
+    ),
+    (
+        "nothing signed",
+        |it| {
+            fs::remove_file(it.of(".sha256sums")).unwrap();
+            fs::remove_file(it.of(".sha256sums.sig")).unwrap();
+        },
+        &["signature"],
+        "it is not signed",
+    ),
+    (
+        "another key",
+        |it| it.sign_list("other", "imgbuild"),
+        &["signature"],
+        "allows nobody to sign with the key",
+    ),
+    (
+        "another purpose",
+        |it| it.sign_list("ci", "file"),
+        &["signature"],
+        "it was signed for `file`",
+    ),
+    (
+        "a key that is for something else",
+        |it| it.allow("namespaces=\"git\""),
+        &["signature"],
+        "the key is for `git`, and not for `imgbuild`",
+    ),
+    (
+        "a key that is no longer valid",
+        |it| it.allow("valid-before=\"20200101Z\""),
+        &["signature"],
+        "allowed_signers:1: the key is valid until 2020-01-01T00:00:00Z",
+    ),
+    (
+        "a key that is not valid yet",
+        |it| it.allow("valid-after=\"21000101Z\""),
+        &["signature"],
+        "is valid from 2100-",
+    ),
+    (
+        "somebody else who may sign",
+        |it| it.write("policy.toml", "[signatures]\nsigners = [\"anna@campus.example\"]\n"),
+        &["signature"],
+        "the key is that of ci@campus.example, and not of anna@campus.example",
+    ),
+    (
+        "a time that has not come yet",
+        |it| {
+            it.sign_again(
+                "ci",
+                "imgbuild",
+                imgbuild::debian::date::Moment::from_unix(now().unix() + 3600),
+            )
+        },
+        &["signature"],
+        "it says that it was signed at",
+    ),
+    (
+        "signed too long ago",
+        |it| {
+            it.write("policy.toml", "[signatures]\n[age]\nmaximum_days = 3650\n");
+            it.sign_again("ci", "imgbuild", ago(3651 * DAY));
+        },
+        &["policy"],
+        "3651 days ago, and policy.toml allows 3650 days",
+    ),
+    (
+        "made of repositories of long ago",
+        |it| it.write("policy.toml", "[age]\nmaximum_days = 30\n"),
+        &["policy"],
+        "its repositories are of 2025-06-01T00:00:00Z",
+    ),
+    (
+        "a forbidden package",
+        |it| it.write("policy.toml", "[[forbidden]]\npackage = \"w*b\"\nreason = \"it listens\"\n"),
+        &["policy"],
+        "the package web 1.0 is forbidden: it listens (policy.toml:2)",
+    ),
+    (
+        "what the lock does not pin",
+        |it| {
+            it.edit_json(".manifest.json", |it| it["unpinned"] = json!(["source code: sha256 00"]));
+            it.write("policy.toml", "[sources]\nunpinned = \"refuse\"\n");
+            let key = it.built.key("ci");
+            let ended = it.sign(&["--key", key.to_str().unwrap()]);
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+        },
+        &["policy"],
+        "app has what the lock does not pin: source code: sha256 00",
+    ),
+];
+
+impl Files<'_> {
+    /// Lets `ci` sign with an option of its line.
+    fn allow(&self, option: &str) {
+        self.write("allowed_signers", &format!("{NAME} {option} {}", self.built.public("ci")));
+    }
+}
+
+/// The checks that refuse, each once, and what they say.
+fn refusals(told: &Value) -> (Vec<&str>, String) {
+    let checks = told["artifacts"][0]["checks"].as_array().unwrap();
+    let refused = checks.iter().filter(|check| check["result"] == "refused");
+    let mut subjects: Vec<&str> = refused.clone().map(|it| it["check"].as_str().unwrap()).collect();
+    subjects.dedup();
+    assert!(refused.clone().all(|check| check["help"].is_string()), "{told:#}");
+    (subjects, refused.map(|it| it["text"].as_str().unwrap()).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn what_is_not_as_it_was_signed_or_as_policies_say_is_refused() {
+    let Some(built) = built() else { return };
+    let mut wrong = Vec::new();
+    for (case, change, subjects, says) in CASES {
+        let files = built.signed();
+        change(&files);
+        let (code, told) = files.verify(&[]);
+        let (found, said) = refusals(&told);
+        let is_refused = (code, &told["trusted"]) == (3, &Value::Bool(false));
+        if !is_refused || found != *subjects || !said.contains(says) {
+            wrong.push(format!("{case}: {code} {found:?}\n{said}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn policies_refuse_nothing_but_what_they_say() {
+    let Some(built) = built() else { return };
+    let files = built.signed();
+    files.trusted();
+    for policy in [
+        "",
+        "[signatures]\nrequired = false\n",
+        "[signatures]\nsigners = [\"anna@campus.example\", \"ci@campus.example\"]\n",
+        "[age]\nmaximum_days = 3650\n",
+        "[sources]\nunpinned = \"refuse\"\n",
+        "[[forbidden]]\npackage = \"we\"\nreason = \"x\"\n",
+        POLICY,
+    ] {
+        files.write("policy.toml", policy);
+        files.trusted();
+    }
+    // Nothing that is demanded of what nobody has signed.
+    let files = built.copy();
+    files.write("policy.toml", "[signatures]\nrequired = false\n");
+    files.trusted();
+    files.write("policy.toml", POLICY);
+    let (_, told) = files.verify(&[]);
+    assert_eq!(refusals(&told).0, ["signature", "policy"]);
+}
+
+#[test]
+fn layers_are_looked_at_in_the_store() {
+    let Some(built) = built() else { return };
+    let files = built.signed();
+    let store = files.path("store");
+    copy_store(&built.project.store, &store);
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(files.of(".manifest.json")).unwrap()).unwrap();
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let entries = walkdir::WalkDir::new(store.join("blobs")).into_iter().flatten();
+    let blob = entries.map(walkdir::DirEntry::into_path).find(|it| it.ends_with(&digest)).unwrap();
+    let verify = |more: &[&str]| {
+        let mut command = files.command(&["verify", "--json", "--policy"]);
+        command.arg(files.path("policy.toml")).arg(files.of(".tar.zst")).args(more);
+        let ended = Ended::from(command.env("IMGBUILD_STORE", &store).output().unwrap());
+        (ended.code, super::read(&ended.stdout))
+    };
+    assert_eq!(verify(&["--layers"]).0, 0);
+
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[0] ^= 1;
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, bytes).unwrap();
+    let (code, told) = verify(&[]);
+    assert_eq!((code, refusals(&told).0), (3, vec!["layers"]), "{told:#}");
+
+    let _ = fs::remove_file(&blob);
+    let (code, told) = verify(&[]);
+    assert_eq!(code, 0, "{told:#}");
+    assert!(told.to_string().contains("1 of 2 are not in the store"), "{told:#}");
+    let (code, told) = verify(&["--layers"]);
+    assert_eq!((code, refusals(&told).0), (3, vec!["layers"]), "{told:#}");
+}
+
+#[test]
+fn the_policies_of_the_project_and_of_the_site_both_hold() {
+    let Some(built) = built() else { return };
+    let files = built.signed();
+    // A copy of the project, whose policies only this test has.
+    let project = files.path("project");
+    copy_store(&built.project.path(), &project);
+    let verify = |more: &[&str]| {
+        let mut command = files.command(&["verify", "--project", project.to_str().unwrap()]);
+        Ended::from(command.arg(files.of(".tar.zst")).args(more).output().unwrap())
+    };
+    let ended = verify(&[]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("there is no policy.toml"), "{}", ended.stdout);
+
+    fs::write(project.join("policy.toml"), "[signatures]\n").unwrap();
+    fs::copy(files.path("allowed_signers"), project.join("allowed_signers")).unwrap();
+    assert_eq!(verify(&[]).code, 0);
+    let of_site = project.join("overlays/campus/policy.toml");
+    fs::write(&of_site, "[signatures]\nsigners = [\"anna@campus.example\"]\n").unwrap();
+    for more in [&[][..], &["--site", "campus"]] {
+        let ended = verify(more);
+        assert_eq!(ended.code, 3, "the manifest says which site it is for: {}", ended.stdout);
+        assert!(ended.stdout.contains("and not of anna@campus.example"), "{}", ended.stdout);
+    }
+    fs::write(&of_site, "[signatures]\nrequired = false\n").unwrap();
+    fs::remove_file(files.of(".sha256sums")).unwrap();
+    fs::remove_file(files.of(".sha256sums.sig")).unwrap();
+    assert_eq!(verify(&[]).code, 3, "a site takes nothing back of what the project demands");
+
+    fs::create_dir_all(project.join("overlays/thesis")).unwrap();
+    fs::write(project.join("overlays/thesis/overlay.toml"), "summary = \"Another\"\n").unwrap();
+    let ended = verify(&["--site", "thesis"]);
+    assert!(
+        ended.stdout.contains("it is for the site campus, and not for the site thesis"),
+        "{}",
+        ended.stdout
+    );
+}
