@@ -11,6 +11,8 @@ mod hosts;
 mod machines;
 #[path = "swap/order.rs"]
 mod order;
+#[path = "swap/policy.rs"]
+mod policy;
 #[path = "swap/preflight.rs"]
 mod preflight;
 #[path = "support/pve/mod.rs"]

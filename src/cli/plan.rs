@@ -26,20 +26,27 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
-    let opened = Opened::new(context, &arguments.site)?;
+    let mut opened = Opened::new(context, &arguments.site)?;
     let scope = scope(&opened.wanted, &arguments.names)?;
     opened.deployment.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
-    let managed = opened.managed();
-    let survey = managed.survey()?;
+    let survey = opened.managed().survey()?;
     let goal = Goal::Deploy { scope, canary: false, pause_after: None };
-    let planned = plan(&opened.wanted, &goal, &survey, &managed.health());
+    let planned = plan(&opened.wanted, &goal, &survey, &opened.managed().health());
+    let untrusted = match &planned.ending {
+        Ending::Refused(_) | Ending::Endless => None,
+        Ending::Done | Ending::Paused => opened.refuse_untrusted(context, &planned)?,
+    };
     let commands = |step: &Step| opened.platform.commands(step);
     let standing = differences(&opened.wanted, &survey);
     if context.json() {
         let missing = opened.missing_secrets(&planned).into_iter();
         let secrets = missing.map(|(node, names)| NodeSecrets { node: node.to_string(), names });
-        context.output(&described(&standing, &planned, &commands, secrets.collect()))?;
-        return end(context, planned, false);
+        let mut told = described(&standing, &planned, &commands, secrets.collect());
+        if let Some(refused) = &untrusted {
+            (told.ending, told.refusal) = (Ended::Refused, Some(refused.to_string()));
+        }
+        context.output(&told)?;
+        return untrusted.map_or_else(|| end(context, planned, false), |it| Err(Report::new(it)));
     }
     show_nodes(context, &standing)?;
     show_orphans(context, &opened.wanted, &survey)?;
@@ -49,7 +56,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         let text = format!("{node} needs secrets: `swap --secrets DIR` with {names}");
         context.data(wrapped(&text, 4))?;
     }
-    end(context, planned, true)
+    untrusted.map_or_else(|| end(context, planned, true), |refused| Err(Report::new(refused)))
 }
 
 /// Guests that no node of the site has.

@@ -26,6 +26,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         let help = error.help().map(|help| help.to_string()).unwrap_or_default();
         checks.push(Check::obstacle("artifacts", &arguments.site.site, error.to_string(), help));
     }
+    let verdicts = opened.verdicts(context, |_| true)?;
+    for verdict in verdicts.into_iter().flatten() {
+        let at = verdict.role.clone().unwrap_or_default();
+        match verdict.trusted {
+            true => checks.push(Check::ok("policy", at, "nothing of its artifact is refused")),
+            false => checks.extend(verdict.refused().map(|it| {
+                let help = it.help.clone().unwrap_or_default();
+                Check::obstacle("policy", &at, format!("{}: {}", it.check.word(), it.text), help)
+            })),
+        }
+    }
     let obstacles = checks.iter().filter(|check| check.finding == Finding::Obstacle).count();
     if context.json() {
         context.output(&Output { ready: obstacles == 0, checks })?;

@@ -10,7 +10,7 @@ use super::swap::confirmed;
 use crate::swap::{Goal, remains};
 
 pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<ExitCode> {
-    let opened = Opened::new(context, &arguments.site)?;
+    let mut opened = Opened::new(context, &arguments.site)?;
     let scope = scope(&opened.wanted, &arguments.names)?;
     let survey = opened.managed().survey()?;
     say_kept(context, &remains(&opened.wanted, &survey));
@@ -21,5 +21,5 @@ pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<Exit
              (docs/proxmox.md#token-and-role)",
         );
     }
-    confirmed(context, &opened, &Goal::Prune { scope, artifacts }, "prune", arguments.yes)
+    confirmed(context, &mut opened, &Goal::Prune { scope, artifacts }, "prune", arguments.yes)
 }

@@ -10,11 +10,11 @@ use super::swap::confirmed;
 use crate::swap::{Goal, Scope, Standing, differences};
 
 pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<ExitCode> {
-    let opened = Opened::new(context, &arguments.site)?;
+    let mut opened = Opened::new(context, &arguments.site)?;
     let scope = scope(&opened.wanted, &arguments.names)?;
     let goal = goal(&opened.managed(), scope)?;
     let purpose = format!("rollback {}", arguments.names.join(" "));
-    confirmed(context, &opened, &goal, purpose.trim_end(), arguments.yes)
+    confirmed(context, &mut opened, &goal, purpose.trim_end(), arguments.yes)
 }
 
 /// A swap that is under way is taken back; only when there is none, one that is done.

@@ -1,9 +1,11 @@
 //! What the verbs share that look after a running site.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use clap::Args;
 use miette::{IntoDiagnostic, Report, Result, WrapErr, miette};
@@ -12,14 +14,19 @@ use signal_hook::iterator::Signals;
 
 use super::context::Context;
 use super::teller::{More, Teller};
-use crate::definition::{Hostname, ImageName, Trust};
+use crate::artifact::manifest::Manifest;
+use crate::debian::date::Moment;
+use crate::definition::{Hostname, ImageName, Project, Trust};
+use crate::lock::Lock;
 use crate::proxmox::{self, Client, Token};
+use crate::signature::files::Files;
 use crate::swap::proxmox::{Proxmox, SECRETS};
 use crate::swap::site::{Artifact, Deployment};
 use crate::swap::{
     Goal, Guest, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform, Scope,
     Settings, Step, Stop, Survey, SystemClock, Wanted,
 };
+use crate::verify::{self, Rules, Verdict, Verifier};
 
 /// Where the token comes from if not from a file. Never from the command line, which every user of the
 /// machine can read.
@@ -58,6 +65,8 @@ pub(super) struct Opened {
     pub(super) deployment: Deployment,
     pub(super) wanted: Wanted,
     pub(super) platform: Proxmox,
+    project: Project,
+    lock: Lock,
 }
 
 /// A site that can be looked at and changed, wherever it is.
@@ -105,7 +114,64 @@ impl Opened {
         };
         let client = Client::new(&hosting.url.to_string(), &trust, token(arguments)?)?;
         let platform = Proxmox::new(client, deployment.place());
-        Ok(Self { deployment, wanted, platform })
+        Ok(Self { deployment, wanted, platform, project, lock })
+    }
+
+    /// What policies say of those artifacts of the site for which `is_asked` holds. None if there is no policy. Policies are read
+    /// only where something is deployed: what runs can be looked at and taken back whatever they say.
+    pub(super) fn verdicts(
+        &self,
+        context: &Context,
+        is_asked: impl Fn(&Artifact) -> bool,
+    ) -> Result<Option<Vec<Verdict>>> {
+        let site = self.wanted.site().as_str();
+        let rules = Rules::of::<Report>(&self.project, Some(site))?;
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        // Layers are looked at if there are any. The bytes that are uploaded are in the artifact.
+        let store = context.store().ok();
+        let verifier = Verifier {
+            rules: &rules,
+            site: Some(Some(site)),
+            store: store.as_ref(),
+            layers: false,
+            now: Moment::from(SystemTime::now()),
+        };
+        let repositories = |manifest: &Manifest| {
+            let role = context.locked_role(&self.project, &self.lock, &manifest.role, Some(site));
+            let role = role.ok().filter(|role| crate::build::is_current(role, manifest))?;
+            verify::newest_repository(&self.lock, &role, manifest.artifact.format)
+        };
+        let asked = self.deployment.artifacts().filter(|artifact| is_asked(artifact));
+        let one = |artifact: &Artifact| match Files::of(&artifact.path) {
+            // What is uploaded has the SHA-256 that was read first.
+            Some(files) => verifier.check(&files, repositories).of(&artifact.manifest),
+            None => Verdict::of_no_artifact(&artifact.path),
+        };
+        Ok(Some(asked.map(one).collect()))
+    }
+
+    /// The artifacts that `planned` makes guests of and policies refuse. From then on no other artifact is uploaded than those
+    /// that `planned` takes.
+    pub(super) fn refuse_untrusted(
+        &mut self,
+        context: &Context,
+        planned: &Plan,
+    ) -> Result<Option<verify::Refused>> {
+        let taken: BTreeSet<&str> = planned.steps.iter().filter_map(taken).collect();
+        let is_taken = |artifact: &Artifact| taken.contains(&*artifact.manifest.artifact.name);
+        let Some(verdicts) = self.verdicts(context, is_taken)? else {
+            if !taken.is_empty() {
+                context.say(
+                    "note: there is no policy.toml that says who has to sign what this site runs (docs/policy.md)",
+                );
+            }
+            return Ok(None);
+        };
+        self.platform.keep_artifacts(|name| taken.contains(name));
+        let artifacts: Vec<Verdict> = verdicts.into_iter().filter(|it| !it.trusted).collect();
+        Ok((!artifacts.is_empty()).then_some(verify::Refused { artifacts }))
     }
 
     /// The required secrets that guests would be made without, by node.
@@ -234,6 +300,15 @@ pub(super) fn say_kept(context: &Context, remains: &[(&Guest, Option<String>)]) 
         if let Some(why) = kept {
             context.say(format!("{}: guest {} is kept: {why}", guest.record.node, guest.id));
         }
+    }
+}
+
+/// The artifact that a step brings or makes a guest of.
+fn taken(step: &Planned) -> Option<&str> {
+    match step {
+        Planned::Step(Step::Create(new)) => Some(&new.artifact),
+        Planned::Step(Step::Upload { artifact, .. }) => Some(artifact),
+        _ => None,
     }
 }
 

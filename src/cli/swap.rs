@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         true => "swap".to_owned(),
         false => format!("swap {}", arguments.change.names.join(" ")),
     };
-    confirmed(context, &opened, &goal, &purpose, arguments.change.yes)
+    confirmed(context, &mut opened, &goal, &purpose, arguments.change.yes)
 }
 
 pub(super) fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {
@@ -62,15 +62,30 @@ pub(super) fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {
 /// Shows what will be done, asks, and does it.
 pub(super) fn confirmed(
     context: &Context,
-    opened: &Opened,
+    opened: &mut Opened,
     goal: &Goal,
     purpose: &str,
     yes: bool,
 ) -> Result<ExitCode> {
-    let managed = opened.managed();
-    let survey = managed.survey()?;
+    let survey = opened.managed().survey()?;
     let more = |nodes| More { secrets_not_taken: Some(nodes), ..More::default() };
-    let planned = possible(context, &managed, goal, &survey, more(Vec::new()))?;
+    let planned = possible(context, &opened.managed(), goal, &survey, more(Vec::new()))?;
+    // What is taken back or destroyed was trusted once.
+    let untrusted = match goal {
+        Goal::Deploy { .. } => opened.refuse_untrusted(context, &planned)?,
+        _ => None,
+    };
+    if let Some(refused) = untrusted {
+        if context.json() {
+            context.output(&more(Vec::new()).report(
+                Word::Refused,
+                Reason::only(&refused),
+                Vec::new(),
+            ))?;
+        }
+        return Err(Report::new(refused));
+    }
+    let managed = opened.managed();
     opened.require_secrets(&planned)?;
     let unused = opened.unused_secrets(goal, &planned);
     let unused: Vec<&str> = unused.iter().map(Hostname::as_str).collect();

@@ -50,6 +50,11 @@ impl Proxmox {
         self.secrets = secrets;
     }
 
+    /// Forgets the artifacts that are not to be uploaded: those whose name does not fit `is_kept`.
+    pub fn keep_artifacts(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.place.files.retain(|name, _| is_kept(name));
+    }
+
     /// Whether `node` gets secrets.
     pub fn secrets_of(&self, node: &Hostname) -> &[SecretFile] {
         self.secrets.get(node).map_or(&[], Vec::as_slice)

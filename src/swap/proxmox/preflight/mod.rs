@@ -38,7 +38,8 @@ pub struct Check {
 }
 
 impl Check {
-    fn ok(check: &'static str, at: impl ToString, text: impl Into<String>) -> Self {
+    /// Something that is as it should be.
+    pub fn ok(check: &'static str, at: impl ToString, text: impl Into<String>) -> Self {
         let (at, text) = (at.to_string(), text.into());
         Self { check, at, finding: Finding::Ok, text, help: None }
     }
