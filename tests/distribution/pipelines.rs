@@ -176,7 +176,7 @@ fn actions_of_others_are_pinned_by_their_commit() {
 }
 
 #[test]
-fn only_two_steps_are_given_a_secret_and_none_of_a_fork() {
+fn few_steps_are_given_a_secret_and_none_of_a_fork() {
     for path in ACTIONS {
         let workflow = pipeline(path);
         for (name, job) in jobs(&workflow) {
@@ -193,11 +193,15 @@ fn only_two_steps_are_given_a_secret_and_none_of_a_fork() {
                 .collect();
             let wanted: &[&str] = match name.as_str() {
                 "plan" => &[r#"ci/run plan "$IMGBUILD_SITE""#, "ci/run comment out/plan.md"],
+                "build" => &[r#"ci/run sign "$ROLE""#],
                 "swap" => &[r#"ci/run swap "$IMGBUILD_SITE""#],
                 _ => &[],
             };
             assert_eq!(told, wanted, "{path}: {name}");
         }
+        let build = workflow["jobs"]["build"]["steps"].as_array().unwrap();
+        let mut signs = build.iter().filter(|step| step["run"] == r#"ci/run sign "$ROLE""#);
+        assert_eq!(signs.next().unwrap()["if"], "github.ref == 'refs/heads/main'", "{path}");
         let plan = workflow["jobs"]["plan"]["if"].as_str().unwrap();
         assert!(plan.contains("head.repo.full_name == github.repository"), "{path}: {plan}");
         assert!(workflow["on"].get("pull_request_target").is_none(), "{path}");

@@ -16,7 +16,14 @@ use crate::support::project::{Project, STORE_VARIABLE};
 use crate::{has, read, root};
 
 /// What decides in a pipeline how the script behaves. None of it may come from where the tests run.
-const FORGES: [&str; 4] = ["GITHUB_ACTIONS", "GITLAB_CI", "IMGBUILD", "IMGBUILD_SITE"];
+const FORGES: [&str; 6] = [
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "IMGBUILD",
+    "IMGBUILD_SITE",
+    "IMGBUILD_SIGNING_KEY",
+    "IMGBUILD_SIGNING_KEY_TEXT",
+];
 
 /// The script in `project`, with these arguments.
 fn script(project: &Path, arguments: &[&str]) -> Command {
@@ -65,6 +72,7 @@ fn every_step_calls_verbs_as_they_are() {
         (&["build", "haproxy", "cache"], &["build"]),
         (&["report", "haproxy"], &["report"]),
         (&["bills", "haproxy"], &["sbom", "provenance"]),
+        (&["sign", "haproxy"], &["sign"]),
         (&["boot", "haproxy", "any"], &["boot"]),
         (&["boot", "files", "qcow2"], &["boot"]),
         (&["trim"], &["gc"]),
@@ -82,6 +90,7 @@ fn every_step_calls_verbs_as_they_are() {
             let directory = tempfile::tempdir().unwrap();
             let mut step = script(directory.path(), arguments);
             step.env("IMGBUILD", recorder.program("imgbuild"));
+            step.env("IMGBUILD_SIGNING_KEY_TEXT", "a key");
             if let Some(site) = site {
                 step.env("IMGBUILD_SITE", site);
             }
@@ -99,7 +108,8 @@ fn every_step_calls_verbs_as_they_are() {
             called.dedup();
             assert_eq!(called, *verbs, "{arguments:?}");
             let told = calls.iter().any(|words| words.contains(&"--site".to_owned()));
-            let for_site = ["audit", "build", "report", "bills", "boot"].contains(&arguments[0])
+            let for_site = ["audit", "build", "report", "bills", "sign", "boot"]
+                .contains(&arguments[0])
                 || *arguments == ["lint", "haproxy"];
             let named = ["plan", "swap"].contains(&arguments[0]);
             assert_eq!(told, named || (for_site && site.is_some()), "{arguments:?}: {calls:?}");
@@ -115,6 +125,40 @@ fn what_is_not_a_step_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
         assert!(text(&output.stderr).starts_with("usage: ci/run STEP"), "{output:?}");
     }
+}
+
+#[test]
+fn keys_sign_from_files_that_nobody_else_can_read_and_that_go_again() {
+    if !has("jq") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let open = directory.path().join("open");
+    fs::write(&open, "a key\n").unwrap();
+    let program = directory.path().join("imgbuild");
+    let seen = directory.path().join("seen");
+    executable(
+        &program,
+        &format!(
+            "#!/bin/sh\n[ \"$1\" = sign ] || {{ echo '{{\"unlocked\": []}}'; exit; }}\n\
+             {{ stat -c %a \"$4\"; cat \"$4\"; echo \"$4\"; env | grep -c KEY_TEXT || true; }} > {}\n",
+            seen.display()
+        ),
+    );
+    for (name, value) in
+        [("IMGBUILD_SIGNING_KEY", open.to_str().unwrap()), ("IMGBUILD_SIGNING_KEY_TEXT", "a key")]
+    {
+        let mut step = script(directory.path(), &["sign", "haproxy"]);
+        succeed(step.env("IMGBUILD", &program).env(name, value));
+        let told = fs::read_to_string(&seen).unwrap();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!((lines[0], lines[1], lines[3]), ("600", "a key", "0"), "{name}: {told}");
+        assert!(!Path::new(lines[2]).exists(), "{name}: the key is still there");
+    }
+    fs::remove_file(&seen).unwrap();
+    let output = succeed(script(directory.path(), &["sign", "haproxy"]).env("IMGBUILD", &program));
+    assert!(text(&output.stderr).contains("haproxy is not signed: there is no key"), "{output:?}");
+    assert!(!seen.exists());
 }
 
 #[test]
