@@ -1,6 +1,5 @@
 //! Machines that share their layers through a registry: each is built by one of them, and what a registry says is
 //! held against its digests.
-#![expect(clippy::print_stderr, reason = "a test that is skipped has to say so")]
 
 mod support;
 

@@ -386,6 +386,8 @@ fn packages_of(words: &[String]) -> Vec<String> {
         match word.as_str() {
             "-t" => drop(words.next()),
             option if option.starts_with('-') => {}
+            // Those that a release consists of are in no archive.
+            file if file.contains('/') => {}
             package => packages.push(package.to_owned()),
         }
     }

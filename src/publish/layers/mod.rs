@@ -96,7 +96,7 @@ impl RegistryLayers {
     ) -> Result<Obtained<'_>, Trouble> {
         let find = || self.find(key, label, store, progress);
         let Some(claims) = &self.claims else {
-            return Ok(find()?.map_or_else(|| alone(), Obtained::Layer));
+            return Ok(find()?.map_or_else(alone, Obtained::Layer));
         };
         let waiting = Cell::new(None);
         let wait = || {
