@@ -1,5 +1,6 @@
 //! Machines that share their layers through a registry: each is built by one of them, and what a registry says is
 //! held against its digests.
+#![expect(clippy::print_stderr, reason = "a test that is skipped has to say so")]
 
 mod support;
 
@@ -214,4 +215,84 @@ fn a_registry_that_is_away_costs_a_warning_and_no_build() {
     let build = Runner::new(&project).build(&["front", "--layers-to", &layers]);
     assert_eq!((build.code, build.built.len()), (Some(0), 4), "{}", build.errors);
     assert_eq!(build.errors.matches("layers are not shared from here on").count(), 1);
+}
+
+/// A new key, and its line in a file of those who may sign.
+fn key(directory: &Path, name: &str) -> Option<(PathBuf, String)> {
+    let path = directory.join(name);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+        .arg(&path)
+        .output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no ssh-keygen; Debian's package `openssh-client` has it");
+        return None;
+    }
+    let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+    Some((path, format!("{name}@campus.example {public}")))
+}
+
+#[test]
+fn where_a_policy_demands_it_layers_are_taken_only_from_whom_it_allows() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(registry) = registry(directory.path()) else { return };
+    let Some((_archive, project)) = site() else { return };
+    let Some((ci, ci_line)) = key(directory.path(), "ci") else { return };
+    let Some((_, other_line)) = key(directory.path(), "other") else { return };
+    let proxy = Server::before(registry.host());
+    let layers = format!("{}/campus/layers", proxy.host());
+    let policy = |signers: &str| {
+        project.write("policy.toml", "[signatures]\nrequired = true\n");
+        project.write("allowed_signers", signers);
+    };
+
+    policy(&ci_line);
+    let none = Runner::new(&project).build(&["front", "--layers-to", &layers]);
+    assert_eq!((none.code, none.built.len()), (Some(1), 0), "{}", none.errors);
+    assert!(none.errors.contains("IMGBUILD_SIGNING_KEY"), "{}", none.errors);
+    let runner = Runner::new(&project);
+    let mut command = runner.command(&["front", "--layers-to", &layers]);
+    let output = command.env("IMGBUILD_SIGNING_KEY", &ci).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let take = ["front", "--layers-from", &layers];
+    let found = Runner::new(&project).build(&take);
+    assert_eq!((found.code, found.built.len()), (Some(0), 0), "{}", found.errors);
+
+    // What is told is changed after it was signed; digests of the registry fit.
+    proxy.fault(
+        "GET",
+        "/manifests/layer-",
+        Fault::Change(Box::new(|reply| {
+            let text = String::from_utf8(reply.body.clone()).unwrap();
+            let place = text.find("\\\"entries\\\":").unwrap() + 12;
+            let bytes = [&text.as_bytes()[..place], b"1", &text.as_bytes()[place..]].concat();
+            let digest = format!("sha256:{}", imgbuild::digest::Digest::of(&bytes));
+            let length = bytes.len().to_string();
+            reply
+                .header("Docker-Content-Digest", digest)
+                .header("Content-Length", length)
+                .body(bytes)
+        })),
+    );
+    let changed = Runner::new(&project).build(&take);
+    assert_eq!((changed.code, changed.built.len()), (Some(1), 0), "{}", changed.errors);
+    assert!(changed.errors.contains("its signature is not of it"), "{}", changed.errors);
+
+    policy(&other_line);
+    let stranger = Runner::new(&project).build(&take);
+    assert_eq!((stranger.code, stranger.built.len()), (Some(1), 0), "{}", stranger.errors);
+    assert!(stranger.errors.contains("is not to be trusted"), "{}", stranger.errors);
+
+    // Unsigned layers are for those who demand nothing.
+    let unsigned = format!("{}/campus/unsigned", proxy.host());
+    std::fs::remove_file(project.path().join("policy.toml")).unwrap();
+    let runner = Runner::new(&project);
+    assert_eq!(runner.build(&["front", "--layers-from", &layers]).code, Some(0));
+    std::fs::remove_dir_all(runner.store().join("keys")).unwrap();
+    assert_eq!(runner.build(&["front", "--layers-to", &unsigned]).code, Some(0));
+    policy(&ci_line);
+    let nobody = Runner::new(&project).build(&["front", "--layers-from", &unsigned]);
+    assert_eq!((nobody.code, nobody.built.len()), (Some(1), 0), "{}", nobody.errors);
+    assert!(nobody.errors.contains("nobody has signed it"), "{}", nobody.errors);
 }

@@ -139,7 +139,7 @@ fn artifact(
     executable: &Path,
 ) -> Result<PathBuf> {
     let fetcher = context.fetcher();
-    let shared = arguments.layers.open(context)?;
+    let shared = arguments.layers.open(context, arguments.site.as_deref())?;
     let builder = Builder {
         store,
         downloads: store,

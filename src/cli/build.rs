@@ -112,7 +112,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         store: &store,
         supplies: context.supplies(&project, &store, &arguments.sources)?,
         fetcher: context.fetcher(),
-        shared: arguments.layers.open(context)?,
+        shared: arguments.layers.open(context, arguments.site.as_deref())?,
         executable: std::env::current_exe()
             .into_diagnostic()
             .wrap_err("cannot find imgbuild's own executable")?,

@@ -1,12 +1,18 @@
 //! Where layers come from and go to that machines share.
 
+use std::path::PathBuf;
+use std::time::SystemTime;
+
 use miette::Result;
 
 use super::context::Context;
 use super::registry::RegistryOptions;
+use super::sign::signer;
+use crate::debian::date::Moment;
 use crate::fetch::Network;
-use crate::publish::layers::RegistryLayers;
+use crate::publish::layers::{RegistryLayers, Voucher};
 use crate::registry::{Access, Location, Registry};
+use crate::verify::Rules;
 
 /// Options of verbs that build.
 #[derive(Debug, clap::Args)]
@@ -22,8 +28,13 @@ pub(super) struct LayerOptions {
 }
 
 impl LayerOptions {
-    /// The layers that others have built, if they are shared.
-    pub(super) fn open(&self, context: &Context) -> Result<Option<RegistryLayers>> {
+    /// The layers that others have built, if they are shared. They have to be signed if the policies of the project
+    /// and of `site` say so; those that are given are signed if there is a key.
+    pub(super) fn open(
+        &self,
+        context: &Context,
+        site: Option<&str>,
+    ) -> Result<Option<RegistryLayers>> {
         if matches!(context.network(), Network::Offline) {
             return Ok(None);
         }
@@ -34,9 +45,25 @@ impl LayerOptions {
         };
         let registry = Registry::new(location.origin(), self.registry.settings(access)?);
         let repository = registry.repository(location);
-        Ok(Some(match access {
-            Access::Push => RegistryLayers::giving(repository),
-            Access::Pull => RegistryLayers::taking(repository),
-        }))
+        let mut voucher = Voucher {
+            rules: Rules::of::<miette::Report>(&context.project()?, site)?,
+            signer: None,
+        };
+        if access == Access::Pull {
+            return Ok(Some(RegistryLayers::taking(repository, voucher)));
+        }
+        let file =
+            |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+        if let Some(key) = file("IMGBUILD_SIGNING_KEY") {
+            let certificate = file("IMGBUILD_SIGNING_CERTIFICATE");
+            voucher.signer = Some(signer(key, certificate, Moment::from(SystemTime::now()))?);
+        } else if let Some(policy) = voucher.demanding() {
+            return Err(miette::miette!(
+                help = "name the file of a key that may sign in IMGBUILD_SIGNING_KEY (docs/signatures.md), or only \
+                        take layers: `--layers-from`",
+                "layers for `{location}` have to be signed, as {policy} demands, and there is no key"
+            ));
+        }
+        Ok(Some(RegistryLayers::giving(repository, voucher)))
     }
 }

@@ -57,12 +57,16 @@ impl super::output::Output for Output {
     const VERBS: &'static [&'static str] = &["sign"];
 }
 
+/// The key in the file `key`, or of the agent that the environment names, with its `certificate`.
+pub(super) fn signer(key: PathBuf, certificate: Option<PathBuf>, now: Moment) -> Result<Signer> {
+    let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+    Ok(Signer::open(&Keys { key, certificate, agent: agent.map(PathBuf::from) }, now)?)
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     context.narrow();
     let now = Moment::from(SystemTime::now());
-    let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
-    let (key, certificate) = (arguments.key.clone(), arguments.certificate.clone());
-    let signer = Signer::open(&Keys { key, certificate, agent: agent.map(PathBuf::from) }, now)?;
+    let signer = signer(arguments.key.clone(), arguments.certificate.clone(), now)?;
     let formats: Vec<Format> = arguments.format.iter().copied().map(Format::from).collect();
     let site = arguments.site.as_deref();
     let all = named(context, &arguments.images, site, &formats, &arguments.artifacts)?;

@@ -25,6 +25,8 @@ pub use pull::{Pulled, PulledFile, pull};
 pub use push::{Attached, Pushed, push};
 
 use crate::artifact::name::Format;
+use crate::signature::files::{CYCLONEDX, MANIFEST, PROVENANCE, SPDX};
+use crate::signature::{SIGNATURE, SUMS};
 
 /// What kind of thing an image is.
 pub const IMAGE: &str = "application/vnd.imgbuild.image.v1";
@@ -40,12 +42,6 @@ pub const DESCRIPTION: &str = "application/vnd.imgbuild.manifest.v2+json";
 
 /// The annotation with a version (OCI image specification, "Pre-Defined Annotation Keys").
 const VERSION: &str = "org.opencontainers.image.version";
-
-/// What the names of manifests end with.
-const MANIFEST: &str = ".manifest.json";
-
-/// What the name of the list of checksums ends with.
-const SUMS: &str = ".sha256sums";
 
 /// Most bytes of a manifest of an image, or of a file that is about it.
 const MOST_DOCUMENT: u64 = 64 << 20;
@@ -66,20 +62,20 @@ pub struct Attachment {
 pub const ATTACHMENTS: &[Attachment] = &[
     Attachment {
         artifact_type: "application/spdx+json",
-        files: &[(".spdx.json", "application/spdx+json")],
+        files: &[(SPDX, "application/spdx+json")],
     },
     Attachment {
         artifact_type: "application/vnd.cyclonedx+json",
-        files: &[(".cyclonedx.json", "application/vnd.cyclonedx+json")],
+        files: &[(CYCLONEDX, "application/vnd.cyclonedx+json")],
     },
     Attachment {
         artifact_type: "application/vnd.in-toto+json",
-        files: &[(".provenance.json", "application/vnd.in-toto+json")],
+        files: &[(PROVENANCE, "application/vnd.in-toto+json")],
     },
     // A list without its signature says nothing, so they go together.
     Attachment {
         artifact_type: "application/vnd.imgbuild.signature.v1",
-        files: &[(SUMS, "text/plain"), (".sha256sums.sig", "application/vnd.imgbuild.sshsig")],
+        files: &[(SUMS, "text/plain"), (SIGNATURE, "application/vnd.imgbuild.sshsig")],
     },
 ];
 

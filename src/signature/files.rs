@@ -9,7 +9,7 @@ use super::{SIGNATURE, SUMS};
 use crate::artifact::name::Format;
 
 /// What the names of manifests end with.
-const MANIFEST: &str = ".manifest.json";
+pub const MANIFEST: &str = ".manifest.json";
 
 /// The documents, by what their names end with: the bills of materials, and the provenance.
 pub const DOCUMENTS: [&str; 3] = [SPDX, CYCLONEDX, PROVENANCE];

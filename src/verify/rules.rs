@@ -45,13 +45,13 @@ impl Rules {
     }
 
     /// Whether artifacts have to be signed.
-    pub(super) fn demands_signature(&self) -> bool {
+    pub fn demands_signature(&self) -> bool {
         self.policy.signatures.as_ref().is_some_and(|signatures| signatures.required)
     }
 
     /// Under which name `identity` may have signed at `at`, or why it may not. None if the policy says nothing of
     /// signatures.
-    pub(super) fn allow(&self, identity: &Identity, at: Moment) -> Option<Result<String, String>> {
+    pub fn allow(&self, identity: &Identity, at: Moment) -> Option<Result<String, String>> {
         let (wanted, signers) = (self.policy.signatures.as_ref()?, self.signers.as_ref()?);
         let names = wanted.signers.iter().map(|name| Some(name.as_str()));
         let names: Vec<Option<&str>> =

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Board, Note};
 use crate::build::LayerRecord;
+use crate::debian::date::Moment;
 use crate::digest::Digest;
 use crate::registry::{self, Descriptor, EMPTY_BYTES, MANIFEST, Manifest, Repository, Tag, Which};
 
@@ -16,6 +17,9 @@ pub const CLAIM_TYPE: &str = "application/vnd.imgbuild.claim.v1";
 /// The annotation with the record of a layer, as JSON: `{ "key", "layer" }`.
 pub const RECORD: &str = "imgbuild.layer";
 
+/// The annotation with the signature of that text (SSHSIG, in its armour).
+pub const SIGNATURE: &str = "imgbuild.signature";
+
 /// The annotation with a note, as JSON.
 const NOTE: &str = "imgbuild.claim";
 
@@ -27,6 +31,19 @@ pub(super) struct Record {
     pub key: Digest,
     /// What a store remembers of it.
     pub layer: LayerRecord,
+    /// When whoever has signed says that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Moment>,
+}
+
+/// What a manifest tells of a layer.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub record: Record,
+    /// The record as it stands there, which is what is signed.
+    pub text: String,
+    pub signature: Option<String>,
+    pub blob: Descriptor,
 }
 
 pub(super) fn layer_tag(key: &Digest) -> Tag {
@@ -37,29 +54,31 @@ fn tag(kind: &str, key: &Digest) -> Tag {
     format!("{kind}-{key}").parse().expect("71 characters that a tag may have")
 }
 
-/// The manifest of a layer.
-pub(super) fn layer(record: &Record, blob: Descriptor) -> Manifest {
+/// The manifest of a layer whose record is `text`.
+pub(super) fn layer(text: String, signature: Option<String>, blob: Descriptor) -> Manifest {
     let mut manifest = Manifest::new(LAYER_TYPE, vec![blob]);
-    let text = serde_json::to_string(record).expect("text and numbers are JSON");
     manifest.annotations.insert(RECORD.to_owned(), text);
+    let signature = signature.map(|text| (SIGNATURE.to_owned(), text));
+    manifest.annotations.extend(signature);
     manifest
 }
 
-/// What the manifest `bytes` says of a layer and of its blob. An error says why it is none.
-pub(super) fn read_layer(bytes: &[u8]) -> Result<(Record, Descriptor), String> {
-    let manifest: Manifest =
+/// What the manifest `bytes` tells of a layer. An error says why it is none.
+pub(super) fn read_layer(bytes: &[u8]) -> Result<Told, String> {
+    let mut manifest: Manifest =
         serde_json::from_slice(bytes).map_err(|error| format!("it is no manifest: {error}"))?;
     if manifest.artifact_type.as_deref() != Some(LAYER_TYPE) {
         return Err(format!("its type is not `{LAYER_TYPE}`"));
     }
-    let Some(text) = manifest.annotations.get(RECORD) else {
+    let Some(text) = manifest.annotations.remove(RECORD) else {
         return Err(format!("it has no annotation `{RECORD}`"));
     };
-    let record: Record = serde_json::from_str(text)
+    let record: Record = serde_json::from_str(&text)
         .map_err(|error| format!("its annotation `{RECORD}` says nothing: {error}"))?;
     let [blob] = <[Descriptor; 1]>::try_from(manifest.layers)
         .map_err(|blobs| format!("it has {} blobs instead of one", blobs.len()))?;
-    Ok((record, blob))
+    let signature = manifest.annotations.remove(SIGNATURE);
+    Ok(Told { record, text, signature, blob })
 }
 
 /// Pushes the empty document, which manifests mention that have nothing to say of themselves.
@@ -114,13 +133,19 @@ fn read_note(bytes: &[u8]) -> Option<Note> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::voucher::Voucher;
     use super::*;
 
     fn record() -> Record {
         let accounts = Default::default();
         let digest = Digest::of("archive");
         let layer = LayerRecord { digest, size: 7, entries: 1, epoch: 3, accounts, seconds: 1.5 };
-        Record { key: Digest::of("key"), layer }
+        Record { key: Digest::of("key"), layer, signed: None }
+    }
+
+    fn manifest() -> Manifest {
+        let (text, signature) = Voucher::default().vouch(record()).unwrap();
+        layer(text, signature, blob())
     }
 
     fn blob() -> Descriptor {
@@ -129,19 +154,19 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_known_layer_are_stable() {
-        let bytes = layer(&record(), blob()).to_bytes();
+        let bytes = manifest().to_bytes();
         insta::assert_snapshot!(String::from_utf8(bytes).unwrap());
     }
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
-        let manifest = layer(&record(), blob());
-        let (read, found) = read_layer(&manifest.to_bytes()).unwrap();
-        assert_eq!((read.key, read.layer.digest), (record().key, record().layer.digest));
-        assert_eq!(found, blob());
+        let read = read_layer(&manifest().to_bytes()).unwrap();
+        let (found, wanted) = (read.record, record());
+        assert_eq!((found.key, found.layer.digest), (wanted.key, wanted.layer.digest));
+        assert_eq!(read.blob, blob());
         let mut cases = vec![b"".to_vec(), b"{}".to_vec(), EMPTY_BYTES.repeat(3)];
         let mut change = |change: &dyn Fn(&mut Manifest)| {
-            let mut manifest = layer(&record(), blob());
+            let mut manifest = manifest();
             change(&mut manifest);
             cases.push(manifest.to_bytes());
         };
@@ -159,7 +184,7 @@ mod tests {
     fn what_is_no_note_counts_as_none() {
         let note = Note { holder: "a".to_owned(), beat: 1, over: false };
         assert_eq!(read_note(&note_manifest(&note).to_bytes()), Some(note));
-        assert_eq!(read_note(&layer(&record(), blob()).to_bytes()), None);
+        assert_eq!(read_note(&manifest().to_bytes()), None);
         assert_eq!(read_note(b"["), None);
     }
 }

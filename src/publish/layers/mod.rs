@@ -6,10 +6,11 @@
 //! there is a note under the tag `claim-KEY` (see `claim`).
 //!
 //! Bytes are trusted for their digests alone: that of the blob, which the manifest tells, and that of the archive,
-//! which the record tells.
+//! which the record tells. Records are trusted for their signatures ([`SIGNATURE`]), where a policy demands any.
 
 mod claim;
 mod document;
+mod voucher;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -24,11 +25,13 @@ use crate::compression::{Bounded, Compression};
 use crate::digest::Digest;
 use crate::progress::{Event, Progress, Step};
 use crate::registry::{self, Descriptor, MANIFEST, Repository, WantedBlob, Which};
+use crate::signature;
 use crate::store::{Blob, KeyKind, Store};
 use claim::{Claim, Claims, Held, Pace};
-use document::{Notes, Record, layer_tag};
+use document::{Notes, Record, Told, layer_tag};
 
-pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD};
+pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD, SIGNATURE};
+pub use voucher::Voucher;
 
 /// The type of a layer's blob, which other programs know (OCI image specification, "Layer media types").
 const BLOB_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -45,6 +48,7 @@ pub struct RegistryLayers {
     repository: Repository,
     /// None: layers are only taken, not given.
     claims: Option<Claims<Notes>>,
+    voucher: Voucher,
     /// Whether it was given up to reach the registry.
     is_away: AtomicBool,
 }
@@ -53,12 +57,19 @@ pub struct RegistryLayers {
 #[derive(Debug)]
 enum Trouble {
     Registry(registry::Error),
+    Signature(signature::Error),
     Shared(SharedError),
 }
 
 impl From<registry::Error> for Trouble {
     fn from(error: registry::Error) -> Self {
         Self::Registry(error)
+    }
+}
+
+impl From<signature::Error> for Trouble {
+    fn from(error: signature::Error) -> Self {
+        Self::Signature(error)
     }
 }
 
@@ -75,16 +86,16 @@ impl From<crate::store::Error> for Trouble {
 }
 
 impl RegistryLayers {
-    /// Layers are taken from `repository`.
-    pub fn taking(repository: Repository) -> Self {
-        Self { repository, claims: None, is_away: AtomicBool::new(false) }
+    /// Layers are taken from `repository`, as far as `voucher` trusts them.
+    pub fn taking(repository: Repository, voucher: Voucher) -> Self {
+        Self { repository, claims: None, voucher, is_away: AtomicBool::new(false) }
     }
 
     /// Layers are taken from `repository`, and those that are built here are given to it.
-    pub fn giving(repository: Repository) -> Self {
+    pub fn giving(repository: Repository, voucher: Voucher) -> Self {
         let notes = Notes::new(repository.clone());
         let claims = Some(Claims::new(notes, claim::holder(), Pace::STANDARD));
-        Self { repository, claims, is_away: AtomicBool::new(false) }
+        Self { repository, claims, voucher, is_away: AtomicBool::new(false) }
     }
 
     fn try_obtain(
@@ -164,11 +175,15 @@ impl RegistryLayers {
         let Some(found) = self.repository.manifest(&Which::Tag(layer_tag(key)))? else {
             return Ok(None);
         };
-        let (record, blob) =
-            document::read_layer(&found.bytes).map_err(|why| self.lie(key, why))?;
-        if record.key != *key {
-            return Err(self.lie(key, format!("it is the layer of {}", record.key)).into());
+        let told = document::read_layer(&found.bytes).map_err(|why| self.lie(key, why))?;
+        if told.record.key != *key {
+            let why = format!("it is the layer of {}", told.record.key);
+            return Err(self.lie(key, why).into());
         }
+        if let Some(why) = self.voucher.objection(&told) {
+            return Err(self.distrust(key, &why).into());
+        }
+        let Told { record, blob, .. } = told;
         Ok(Some((record.layer, blob)))
     }
 
@@ -200,8 +215,9 @@ impl RegistryLayers {
         self.repository.push_blobs(&[offered], 1, progress)?;
         document::push_empty(&self.repository)?;
         let blob = Descriptor::new(BLOB_TYPE, packed.digest(), packed.size());
-        let record = Record { key: *key, layer: record.clone() };
-        let manifest = document::layer(&record, blob);
+        let record = Record { key: *key, layer: record.clone(), signed: None };
+        let (text, signature) = self.voucher.vouch(record)?;
+        let manifest = document::layer(text, signature, blob);
         self.repository.put_manifest(
             &Which::Tag(layer_tag(key)),
             MANIFEST,
@@ -221,10 +237,8 @@ impl RegistryLayers {
                 }
                 Ok(())
             }
-            Trouble::Registry(error) => {
-                let help = error.help().map(|help| help.to_string()).unwrap_or_default();
-                Err(SharedError { message: error.to_string(), help, source: None })
-            }
+            Trouble::Registry(error) => Err(shared(&error)),
+            Trouble::Signature(error) => Err(shared(&error)),
             Trouble::Shared(error) => Err(error),
         }
     }
@@ -235,6 +249,18 @@ impl RegistryLayers {
             message: format!("`{reference}` is not what it should be: {why}"),
             help: "the registry, or somebody who may write there, is broken or hostile: nothing of it was \
                    used. Build without it (no `--layers-from`, no `--layers-to`), and delete the tag"
+                .to_owned(),
+            source: None,
+        }
+    }
+
+    fn distrust(&self, key: &Digest, why: &str) -> SharedError {
+        let reference = self.repository.location().with(Which::Tag(layer_tag(key)));
+        SharedError {
+            message: format!("`{reference}` is not to be trusted: {why}"),
+            help: "nothing of it was used. Build without it (no `--layers-from`, no `--layers-to`); or delete the tag, \
+                   and build with `--layers-to` where IMGBUILD_SIGNING_KEY names a key that may sign \
+                   (docs/signatures.md)"
                 .to_owned(),
             source: None,
         }
@@ -312,6 +338,12 @@ impl Pledge for Alone {
 
 fn alone<'a>() -> Obtained<'a> {
     Obtained::Build(Box::new(Alone))
+}
+
+/// `error`, with what to do about it.
+fn shared(error: &(impl Diagnostic + ?Sized)) -> SharedError {
+    let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+    SharedError { message: error.to_string(), help, source: None }
 }
 
 /// Compresses the file at `path` into the store.
