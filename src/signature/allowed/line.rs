@@ -42,7 +42,9 @@ pub(super) fn parse(place: &Place, text: &str) -> definition::Result<Line> {
         key: ssh_key::public::Ed25519PublicKey([0; 32]).into(),
     };
     let (first, mut key) = word(rest);
-    if first.is_empty() || KINDS.contains(&first) {
+    // No option begins like the name of a kind of keys, of one that is refused neither.
+    let is_kind = ["ssh-", "ecdsa-", "sk-"].iter().any(|start| first.starts_with(start));
+    if first.is_empty() || is_kind {
         key = rest;
     } else {
         let within = |part: &str| place.find_within(part).unwrap_or_else(|| place.clone());
