@@ -16,13 +16,18 @@ use crate::support::project::{Project, STORE_VARIABLE};
 use crate::{has, read, root};
 
 /// What decides in a pipeline how the script behaves. None of it may come from where the tests run.
-const FORGES: [&str; 6] = [
+const FORGES: [&str; 11] = [
     "GITHUB_ACTIONS",
     "GITLAB_CI",
     "IMGBUILD",
     "IMGBUILD_SITE",
     "IMGBUILD_SIGNING_KEY",
     "IMGBUILD_SIGNING_KEY_TEXT",
+    "IMGBUILD_LAYERS_FROM",
+    "IMGBUILD_LAYERS_TO",
+    "IMGBUILD_REGISTRY",
+    "IMGBUILD_REGISTRY_PASSWORD",
+    "IMGBUILD_REGISTRY_USER",
 ];
 
 /// The script in `project`, with these arguments.
@@ -73,6 +78,7 @@ fn every_step_calls_verbs_as_they_are() {
         (&["report", "haproxy"], &["report"]),
         (&["bills", "haproxy"], &["sbom", "provenance"]),
         (&["sign", "haproxy"], &["sign"]),
+        (&["push", "haproxy"], &["push"]),
         (&["boot", "haproxy", "any"], &["boot"]),
         (&["boot", "files", "qcow2"], &["boot"]),
         (&["trim"], &["gc"]),
@@ -91,6 +97,8 @@ fn every_step_calls_verbs_as_they_are() {
             let mut step = script(directory.path(), arguments);
             step.env("IMGBUILD", recorder.program("imgbuild"));
             step.env("IMGBUILD_SIGNING_KEY_TEXT", "a key");
+            step.env("IMGBUILD_REGISTRY", "registry.example/campus");
+            step.env("IMGBUILD_REGISTRY_USER", "ci").env("IMGBUILD_REGISTRY_PASSWORD", "word");
             if let Some(site) = site {
                 step.env("IMGBUILD_SITE", site);
             }
@@ -108,7 +116,7 @@ fn every_step_calls_verbs_as_they_are() {
             called.dedup();
             assert_eq!(called, *verbs, "{arguments:?}");
             let told = calls.iter().any(|words| words.contains(&"--site".to_owned()));
-            let for_site = ["audit", "build", "report", "bills", "sign", "boot"]
+            let for_site = ["audit", "build", "report", "bills", "sign", "push", "boot"]
                 .contains(&arguments[0])
                 || *arguments == ["lint", "haproxy"];
             let named = ["plan", "swap"].contains(&arguments[0]);
@@ -159,6 +167,52 @@ fn keys_sign_from_files_that_nobody_else_can_read_and_that_go_again() {
     let output = succeed(script(directory.path(), &["sign", "haproxy"]).env("IMGBUILD", &program));
     assert!(text(&output.stderr).contains("haproxy is not signed: there is no key"), "{output:?}");
     assert!(!seen.exists());
+}
+
+#[test]
+fn whoever_has_the_password_of_the_registry_gives_layers_and_all_others_take_them() {
+    if !has("jq") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("imgbuild");
+    let seen = directory.path().join("seen");
+    executable(
+        &program,
+        &format!(
+            "#!/bin/sh\n[ \"$1\" = check ] && {{ echo '{{\"unlocked\": []}}'; exit; }}\n\
+             {{ echo \"$IMGBUILD_LAYERS_FROM $IMGBUILD_LAYERS_TO\"; env | grep -c PASSWORD\n\
+             [ -z \"$REGISTRY_AUTH_FILE\" ] || {{ stat -c %a \"$REGISTRY_AUTH_FILE\"\n\
+             cat \"$REGISTRY_AUTH_FILE\"; echo \"$REGISTRY_AUTH_FILE\"; }}; }} > {}\n",
+            seen.display()
+        ),
+    );
+    let run = |step: &str, password: Option<&str>| {
+        let mut command = script(directory.path(), &[step, "haproxy"]);
+        command.env("IMGBUILD", &program).env("IMGBUILD_REGISTRY", "registry.example:5000/campus");
+        command.env("IMGBUILD_REGISTRY_USER", "ci").env_remove("REGISTRY_AUTH_FILE");
+        if let Some(password) = password {
+            command.env("IMGBUILD_REGISTRY_PASSWORD", password);
+        }
+        let errors = text(&succeed(&mut command).stderr);
+        let told = fs::read_to_string(&seen).unwrap_or_default();
+        let _ = fs::remove_file(&seen);
+        (told, errors)
+    };
+    let (told, _) = run("build", None);
+    assert_eq!(told.trim_end(), "registry.example:5000/campus/layers \n0");
+    for step in ["build", "push"] {
+        let (told, _) = run(step, Some("a \"word\"\\"));
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines[..3], [" registry.example:5000/campus/layers", "0", "600"], "{step}");
+        let file: Value = serde_json::from_str(&lines[3..lines.len() - 1].concat()).unwrap();
+        // `ci:a "word"\`
+        let login = "Y2k6YSAid29yZCJc";
+        assert_eq!(file["auths"]["registry.example:5000"]["auth"], login, "{step}: {told}");
+        assert!(!Path::new(lines[lines.len() - 1]).exists(), "{step}: the login is still there");
+    }
+    let (told, errors) = run("push", None);
+    assert!(told.is_empty() && errors.contains("haproxy is not pushed"), "{told}{errors}");
 }
 
 #[test]
