@@ -48,7 +48,7 @@ const CASES: &[Case] = &[
             let other = Digest::of("other").to_string();
             it.edit_json(".manifest.json", |it| it["layers"][0]["digest"] = json!(other));
         },
-        &["manifest", "signature"],
+        &["manifest", "signature", "provenance"],
         "do not make the image",
     ),
     (
@@ -66,7 +66,7 @@ const CASES: &[Case] = &[
     (
         "another bill",
         |it| it.edit(".spdx.json", |text| text.replace("\"web\"", "\"wob\"")),
-        &["signature"],
+        &["signature", "sbom"],
         ".spdx.json has other bytes than those that were signed",
     ),
     (
@@ -186,7 +186,10 @@ const CASES: &[Case] = &[
         "another signature",
         |it| {
             it.edit(".sha256sums.sig", |text| {
-                let at = text.len() - 60;
+                // In the last line but one, which is full: the end of the signature itself.
+                let lines: Vec<&str> = text.lines().collect();
+                let last = lines[lines.len() - 2].len() + lines[lines.len() - 1].len() + 2;
+                let at = text.trim_end().len() - last - 20;
                 let other = if &text[at..=at] == "A" { "B" } else { "A" };
                 format!("{}{other}{}", &text[..at], &text[at + 1..])
             });
