@@ -56,7 +56,9 @@ pub(super) struct Pace {
 
 impl Pace {
     pub const STANDARD: Self = Self {
-        settle: Duration::from_millis(300),
+        // A second, since machines that build are busy: one that is held up for longer between looking and writing
+        // builds what another one builds.
+        settle: Duration::from_secs(1),
         look: Duration::from_secs(1),
         beat: Duration::from_secs(10),
         patience: Duration::from_secs(60),
