@@ -52,13 +52,10 @@ pub trait Pledge {
 #[error("{message}")]
 #[diagnostic(help("{help}"))]
 pub struct SharedError {
-    /// What is wrong, and where.
+    /// What is wrong, where, and why.
     pub message: String,
     /// What to do.
     pub help: String,
-    /// The cause.
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl From<SharedError> for Error {

@@ -19,10 +19,10 @@ use crate::verify::Rules;
 pub(super) struct LayerOptions {
     /// Take layers that others have built from this repository of a registry
     #[arg(long, value_name = "REGISTRY/NAME", env = "IMGBUILD_LAYERS_FROM")]
-    layers_from: Option<Location>,
+    layers_from: Option<String>,
     /// Take layers from this repository, and give it those that are built here
     #[arg(long, value_name = "REGISTRY/NAME", env = "IMGBUILD_LAYERS_TO")]
-    layers_to: Option<Location>,
+    layers_to: Option<String>,
     #[command(flatten)]
     registry: RegistryOptions,
 }
@@ -38,13 +38,16 @@ impl LayerOptions {
         if matches!(context.network(), Network::Offline) {
             return Ok(None);
         }
-        let (location, access) = match (&self.layers_to, &self.layers_from) {
+        // As a variable that is empty, neither says anything.
+        let said = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
+        let (text, access) = match (said(&self.layers_to), said(&self.layers_from)) {
             (Some(to), _) => (to, Access::Push),
             (None, Some(from)) => (from, Access::Pull),
             (None, None) => return Ok(None),
         };
+        let location: Location = text.parse()?;
         let registry = Registry::new(location.origin(), self.registry.settings(access)?);
-        let repository = registry.repository(location);
+        let repository = registry.repository(&location);
         let mut voucher = Voucher {
             rules: Rules::of::<miette::Report>(&context.project()?, site)?,
             signer: None,

@@ -14,7 +14,7 @@ mod voucher;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,6 +38,9 @@ const BLOB_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// The level of Zstandard: as fast as a disk, and two thirds smaller.
 const LEVEL: i32 = 3;
+
+/// Bytes that are decompressed at once.
+const BUFFER: usize = 256 * 1024;
 
 /// Held by whoever has a layer in its packed form: layers of different keys may be the same, and the packed form is
 /// deleted when it has served.
@@ -162,6 +165,7 @@ impl RegistryLayers {
         if let Some(packed) = store.blob(&blob.digest) {
             store.remove(packed)?;
         }
+        let unpacked = unpacked.map_err(|why| self.lie(key, why))?;
         if unpacked.digest() != record.digest {
             let (is, said) = (unpacked.digest(), record.digest);
             let why = format!("the archive of the layer is {is}, and not {said}");
@@ -250,7 +254,6 @@ impl RegistryLayers {
             help: "the registry, or somebody who may write there, is broken or hostile: nothing of it was \
                    used. Build without it (no `--layers-from`, no `--layers-to`), and delete the tag"
                 .to_owned(),
-            source: None,
         }
     }
 
@@ -262,7 +265,6 @@ impl RegistryLayers {
                    and build with `--layers-to` where IMGBUILD_SIGNING_KEY names a key that may sign \
                    (docs/signatures.md)"
                 .to_owned(),
-            source: None,
         }
     }
 
@@ -277,7 +279,6 @@ impl RegistryLayers {
                  `imgbuild build --check` tells which paths differ. It stays in `{}` as it is",
                 self.repository.location()
             ),
-            source: None,
         }
     }
 }
@@ -340,10 +341,12 @@ fn alone<'a>() -> Obtained<'a> {
     Obtained::Build(Box::new(Alone))
 }
 
-/// `error`, with what to do about it.
+/// `error` with its causes, and what to do about it.
 fn shared(error: &(impl Diagnostic + ?Sized)) -> SharedError {
     let help = error.help().map(|help| help.to_string()).unwrap_or_default();
-    SharedError { message: error.to_string(), help, source: None }
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let message = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    SharedError { message, help }
 }
 
 /// Compresses the file at `path` into the store.
@@ -355,15 +358,29 @@ fn pack(path: &Path, store: &Store) -> io::Result<Blob> {
     encoder.finish()?.commit().map_err(|error| error.into_io())
 }
 
-/// Decompresses the file at `path`, which gives no more than `size` bytes, into the store.
-fn unpack(path: &Path, size: u64, store: &Store) -> Result<Blob, crate::store::Error> {
+/// Decompresses the file at `path` into the store. The inner error says why it is not what it should be: it is not
+/// compressed at all, or there is more than `size` bytes in it.
+fn unpack(
+    path: &Path,
+    size: u64,
+    store: &Store,
+) -> Result<Result<Blob, String>, crate::store::Error> {
+    let failed = |source| crate::store::Error::while_doing("read", path)(source);
+    let packed = BufReader::new(File::open(path).map_err(failed)?);
+    let decoder = Compression::Zstd.decoder(packed).map_err(failed)?;
+    let mut decoder = Bounded::new(decoder, size);
     let mut writer = store.writer()?;
-    let unpack = |writer: &mut dyn io::Write| -> io::Result<()> {
-        let decoder = Compression::Zstd.decoder(BufReader::new(File::open(path)?))?;
-        io::copy(&mut Bounded::new(decoder, size), writer)?;
-        Ok(())
-    };
-    unpack(&mut writer)
-        .map_err(|source| crate::store::Error::while_doing("unpack", path)(source))?;
-    writer.commit()
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match decoder.read(&mut buffer) {
+            Ok(0) => return writer.commit().map(Ok),
+            Ok(count) => writer
+                .write_all(&buffer[..count])
+                .map_err(crate::store::Error::while_doing("write", path))?,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Ok(Err(format!("its archive is longer than {size} bytes")));
+            }
+            Err(error) => return Ok(Err(format!("its archive cannot be decompressed: {error}"))),
+        }
+    }
 }
