@@ -46,6 +46,21 @@ fn references_that_are_none() {
 }
 
 #[test]
+fn places_for_layers_that_are_none() {
+    let archive = Archive::new(&[Package::new("web", "1.0")]);
+    let project = Project::small(&archive, "[\"web\"]", "");
+    project.succeed(&["lock"]);
+    refused("layers_without_registry", &project, &["build", "app", "--layers-to", "layers"]);
+    project.write("policy.toml", "[signatures]\nrequired = true\n");
+    project.write("allowed_signers", "");
+    refused(
+        "layers_without_key",
+        &project,
+        &["build", "app", "--layers-to", "registry.example/campus/layers"],
+    );
+}
+
+#[test]
 fn a_tag_that_nothing_has() {
     let server = registry();
     let reference = format!("{}/campus/app:none", server.host());
