@@ -12,6 +12,7 @@ mod layer;
 mod network;
 mod scratch;
 mod source;
+mod supply;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,14 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxmox", run: network::proxmox, seeds: network::proxmox_seeds },
     Target { name: "guest_agent", run: network::guest_agent, seeds: network::guest_agent_seeds },
     Target { name: "registry", run: network::registry, seeds: network::registry_seeds },
+    Target { name: "signature", run: supply::signature, seeds: supply::signature_seeds },
+    Target { name: "signers", run: supply::signers, seeds: supply::signers_seeds },
+    Target {
+        name: "shared_layers",
+        run: supply::shared_layers,
+        seeds: supply::shared_layers_seeds,
+    },
+    Target { name: "tracker", run: supply::tracker, seeds: supply::tracker_seeds },
     Target { name: "qcow2", run: disk::qcow2, seeds: disk::qcow2_seeds },
     Target { name: "gpt", run: disk::gpt, seeds: disk::gpt_seeds },
     Target { name: "segment", run: disk::segment, seeds: disk::segment_seeds },

@@ -21,7 +21,7 @@ pub const RECORD: &str = "imgbuild.layer";
 pub const SIGNATURE: &str = "imgbuild.signature";
 
 /// The annotation with a note, as JSON.
-const NOTE: &str = "imgbuild.claim";
+pub(crate) const NOTE: &str = "imgbuild.claim";
 
 /// What the registry remembers of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -129,6 +129,18 @@ fn note_manifest(note: &Note) -> Manifest {
 fn read_note(bytes: &[u8]) -> Option<Note> {
     let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
     serde_json::from_str(manifest.annotations.get(NOTE)?).ok()
+}
+
+/// Whether `bytes` tell of a layer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_layer(bytes: &[u8]) -> bool {
+    read_layer(bytes).is_ok()
+}
+
+/// Whether `bytes` are a note.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_note(bytes: &[u8]) -> bool {
+    read_note(bytes).is_some()
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ use claim::{Claim, Claims, Held, Pace};
 use document::{Notes, Record, Told, layer_tag};
 
 pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD, SIGNATURE};
+#[cfg(any(test, fuzzing))]
+pub(crate) use document::{NOTE, is_layer, is_note};
 pub use voucher::Voucher;
 
 /// The type of a layer's blob, which other programs know (OCI image specification, "Layer media types").

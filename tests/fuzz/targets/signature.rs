@@ -1,0 +1,2 @@
+#![no_main]
+imgbuild_fuzz::fuzz!("signature");
