@@ -9,7 +9,7 @@ pub fn with_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     let mut start = 0;
-    while let Some(block) = bytes.get_mut(start..start + BLOCK) {
+    while let Some(block) = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..BLOCK)) {
         start += BLOCK;
         if block.iter().all(|byte| *byte == 0) {
             continue;
