@@ -1,5 +1,7 @@
 //! The targets on seeds, whole and damaged.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
@@ -75,4 +77,20 @@ fn every_target_has_a_program() {
         let text = std::fs::read_to_string(path).unwrap();
         assert!(text.contains(&format!("\"{}\"", target.name)), "{}", target.name);
     }
+}
+
+/// Nothing compiles `tests/fuzz` in everyday work, so what it is compiled with would fall behind unnoticed.
+#[test]
+fn the_lock_of_the_programs_knows_every_dependency() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let read = |path: &str| -> toml::Table {
+        std::fs::read_to_string(format!("{root}/{path}")).unwrap().parse().unwrap()
+    };
+    let (own, theirs) = (read("Cargo.toml"), read("tests/fuzz/Cargo.lock"));
+    let packages = theirs["package"].as_array().unwrap();
+    let imgbuild = packages.iter().find(|it| it["name"].as_str() == Some("imgbuild")).unwrap();
+    let known = imgbuild["dependencies"].as_array().unwrap();
+    let known: BTreeSet<_> = known.iter().filter_map(|it| it.as_str()?.split(' ').next()).collect();
+    let wanted = own["dependencies"].as_table().unwrap().keys().map(String::as_str);
+    assert_eq!(known, wanted.collect());
 }
