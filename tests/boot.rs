@@ -263,7 +263,7 @@ fn prepare_says(guest: &Guest<'_>, text: &str) -> bool {
 }
 
 #[test]
-#[ignore = "three databases started and stopped again and again: minutes; tests/moodle.rs starts a cluster of two"]
+#[ignore = "three databases started and stopped again and again: minutes; tests/moodle starts a cluster of two"]
 fn three_galera_nodes_form_a_cluster_from_one_token_and_keep_it() {
     let Some((_guard, templates)) = templates() else { return };
     let lab = Lab::up("cluster", &BRIDGE);

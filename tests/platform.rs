@@ -13,6 +13,7 @@ mod faults;
 mod load;
 #[path = "platform/meetings.rs"]
 mod meetings;
+mod moodle;
 #[path = "platform/report.rs"]
 mod report;
 #[path = "platform/site.rs"]

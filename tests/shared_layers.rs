@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 use support::archive::Archive;
 use support::base::{self, base};
-use support::meetings;
+use support::images;
 use support::oci::{DockerRegistry, Fault, Reply, Server};
 use support::package::Package;
 use support::project::{Project, STORE_VARIABLE};
@@ -327,9 +327,7 @@ fn where_a_policy_demands_it_layers_are_taken_only_from_whom_it_allows() {
     assert!(nobody.errors.contains("nobody has signed it"), "{}", nobody.errors);
 }
 
-/// The site of this project, as templates and as disks. What nobody but its authors may hand out comes from whoever runs
-/// this: `IMGBUILD_TEST_MOODLE` names a directory with Moodle's tree, and what `tests/scalelite.rs` names is Scalelite. A
-/// role whose sources are not there is left out, and it says so.
+/// The site of this project, as templates and as disks, with what `support::images::with_given_sources` finds.
 #[test]
 #[ignore = "builds the roles of the project's own, from Debian's mirror, four times"]
 fn two_machines_build_a_site_with_every_layer_once() {
@@ -337,40 +335,28 @@ fn two_machines_build_a_site_with_every_layer_once() {
     let Some(registry) = registry(directory.path()) else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let layers = format!("{}/campus/layers", registry.host());
-    let mut roles: Vec<String> =
-        ["haproxy", "galera", "cache", "files", "--site", "campus"].map(str::to_owned).into();
-    let moodle = std::env::var("IMGBUILD_TEST_MOODLE");
-    let moodle = moodle.map(|path| vec![format!("moodle={path}")]);
-    let moodle = moodle.map_err(|_| "IMGBUILD_TEST_MOODLE is not set".to_owned());
-    for (role, sources) in [("moodle", moodle), ("scalelite", meetings::sources())] {
-        match sources {
-            Ok(sources) => {
-                roles.push(role.to_owned());
-                roles.extend(sources.into_iter().map(|source| format!("--source={source}")));
-            }
-            Err(reason) => eprintln!("{role} is left out: {reason}"),
-        }
-    }
-    let with = |sharing: &[&str]| -> Vec<String> {
-        roles.iter().cloned().chain(sharing.iter().map(|&it| it.to_owned())).collect()
-    };
+    let (more, sources) = images::with_given_sources();
+    let roles = [&["haproxy", "galera", "cache", "files"], &more[..]].concat();
+    let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let alone = [&roles[..], &["--site", "campus"], &sources[..]].concat();
+    let giving = [&alone[..], &["--layers-to", &layers]].concat();
+    let taking = [&alone[..], &["--layers-from", &layers]].concat();
     let (one, other) = (Runner::at(root), Runner::at(root));
-    let timed = |runner: &Runner, arguments: Vec<String>| {
+    let timed = |runner: &Runner, arguments: &[&str]| {
         let started = std::time::Instant::now();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let build = runner.build(&arguments);
+        let build = runner.build(arguments);
         assert_eq!(build.code, Some(0), "{}", build.errors);
         (build, started.elapsed().as_secs())
     };
     let ((first, seconds), (second, _)) = std::thread::scope(|scope| {
-        let second = scope.spawn(|| timed(&other, with(&["--layers-to", &layers])));
-        (timed(&one, with(&["--layers-to", &layers])), second.join().unwrap())
+        let second = scope.spawn(|| timed(&other, &giving));
+        (timed(&one, &giving), second.join().unwrap())
     });
-    let (third, taking) = timed(&Runner::at(root), with(&["--layers-from", &layers]));
-    let (alone, solitary) = timed(&Runner::at(root), with(&[]));
+    let (third, seconds_taking) = timed(&Runner::at(root), &taking);
+    let (alone, seconds_alone) = timed(&Runner::at(root), &alone);
     eprintln!(
-        "{} artifacts; two at once: {} and {} layers built, {seconds} s; a third one: {}, {taking} s; alone: {}, \
-         {solitary} s",
+        "{} artifacts; two at once: {} and {} layers built, {seconds} s; a third one: {}, {seconds_taking} s; \
+         alone: {}, {seconds_alone} s",
         alone.artifacts.len(),
         first.built.len(),
         second.built.len(),

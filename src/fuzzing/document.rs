@@ -100,18 +100,29 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
     vec![SNAPSHOT.splitn(3, "---\n").last().unwrap_or_default().into()]
 }
 
-/// An image's definition, an overlay, and a template that the image has.
+/// An image's definition, an overlay, and a template that the image has. What is wrong can be shown where it stands.
 pub fn definition(bytes: &[u8]) {
     const FILES: [&str; 3] =
         ["images/base/image.toml", "overlays/s/overlay.toml", "images/base/files/etc/x.hbs"];
     let directory = scratch::directory();
     let files: Vec<_> = FILES.into_iter().zip(parts(bytes)).collect();
     scratch::put(directory.path(), &files);
-    let Ok(project) = Project::load(directory.path()) else { return };
+    let project = match Project::load(directory.path()) {
+        Ok(project) => project,
+        Err(errors) => return shown(errors),
+    };
     for image in project.images() {
-        let _ = project.plan(image.name.as_str(), None);
-        let _ = project.plan(image.name.as_str(), Some("s"));
+        for site in [None, Some("s")] {
+            if let Err(errors) = project.plan(image.name.as_str(), site) {
+                shown(errors);
+            }
+        }
     }
+}
+
+/// Shows an error as the command line does.
+pub(super) fn shown(error: impl miette::Diagnostic + Send + Sync + 'static) {
+    drop(format!("{:?}", miette::Report::new(error)));
 }
 
 pub fn definition_seeds() -> Vec<Vec<u8>> {

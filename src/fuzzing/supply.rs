@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use miette::NamedSource;
 
-use super::{joined, parts};
+use super::{document, joined, parts};
 use crate::audit::Tracker;
 use crate::debian::date::Moment;
 use crate::publish::layers;
@@ -56,7 +56,7 @@ pub fn signers(bytes: &[u8]) {
     let source = Arc::new(NamedSource::new("allowed_signers", Arc::new(text)));
     let signers = match AllowedSigners::parse(&source) {
         Ok(signers) => signers,
-        Err(errors) => return drop(format!("{:?}", miette::Report::from(errors))),
+        Err(errors) => return document::shown(errors),
     };
     let identity = Identity::from_line(KEY).expect("it is a key");
     let now = Moment::parse_rfc3339("2026-11-26T13:05:28Z").expect("it is a time");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::site::{NAME, SITE, Site};
+use super::site::{NAME, SITE, Site};
 use crate::support::browser::{Answer, Browser};
 use crate::support::lab::{Guest, wait_for, wait_up_to};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::site::{NAME, SITE, Site};
+use super::site::{NAME, SITE, Site};
 use crate::support::browser::{Answer, Browser};
 use crate::support::lab::wait_for;
 

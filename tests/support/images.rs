@@ -7,6 +7,7 @@ use std::process::Command;
 use imgbuild::artifact::name::Format;
 
 use super::lab::succeed;
+use super::meetings;
 
 /// Locks and builds `haproxy` and `galera` of a copy of the project. Returns where the artifacts are.
 pub fn build(format: &str) -> PathBuf {
@@ -14,13 +15,33 @@ pub fn build(format: &str) -> PathBuf {
 }
 
 /// Locks and builds roles of a copy of the project, of the given name: the committed lock is for the day
-/// it was made. `sources` are values of `--source`. Test programs run one after the other, so they can
-/// share a store. Returns where the artifacts are.
+/// it was made. `sources` are values of `--source`. All tests share a store, so what several have is built once.
+/// Returns where the artifacts are.
 pub fn build_roles(copy: &str, format: &str, roles: &[&str], sources: &[String]) -> PathBuf {
     let project = Copy::new(copy, &[]);
     project.lock(roles);
     project.build(format, roles, sources);
     project.out()
+}
+
+/// The roles whose sources only their authors may hand out, as far as whoever runs the test has them, and the options of
+/// `build` that name these: `IMGBUILD_TEST_MOODLE` is a directory with Moodle's tree, and what `tests/scalelite.rs` names
+/// is Scalelite. Says which roles are left out.
+pub fn with_given_sources() -> (Vec<&'static str>, Vec<String>) {
+    let moodle = std::env::var("IMGBUILD_TEST_MOODLE");
+    let moodle = moodle.map(|path| vec![format!("moodle={path}")]);
+    let moodle = moodle.map_err(|_| "IMGBUILD_TEST_MOODLE is not set".to_owned());
+    let (mut roles, mut options) = (Vec::new(), Vec::new());
+    for (role, sources) in [("moodle", moodle), ("scalelite", meetings::sources())] {
+        match sources {
+            Ok(sources) => {
+                roles.push(role);
+                options.extend(sources.iter().map(|source| format!("--source={source}")));
+            }
+            Err(reason) => eprintln!("{role} is left out: {reason}"),
+        }
+    }
+    (roles, options)
 }
 
 /// A copy of the project, with the site of `tests/lab/overlay.toml` as `lab`.

@@ -8,19 +8,15 @@
 //! directory with templates of `haproxy`, `galera`, `cache` and `moodle` to use instead of building them.
 #![expect(clippy::print_stderr, reason = "a test that is skipped has to say so")]
 
-#[path = "moodle/real.rs"]
 mod real;
-#[path = "moodle/site.rs"]
 mod site;
-#[path = "moodle/stand_in.rs"]
 mod stand_in;
-mod support;
 
 use std::env;
 use std::path::Path;
 
+use crate::support::lab::{Lab, unavailable};
 use site::{BRIDGE, Site};
-use support::lab::{Lab, unavailable};
 
 #[test]
 fn two_web_nodes_are_one_site() {
