@@ -43,6 +43,8 @@ pub struct Signatures {
     allowed_signers: (PathBuf, Place),
     /// Who of the file may sign. Nobody: all of it.
     pub signers: Vec<String>,
+    /// The directory of the policy, and the file of keys that sign nothing any more, relative to it.
+    revoked: Option<(PathBuf, PathBuf, Place)>,
 }
 
 /// Packages that may not be in an image.
@@ -69,19 +71,32 @@ impl Signatures {
     /// If it cannot be read.
     pub fn allowed_signers(&self) -> Result<Source> {
         let (path, place) = &self.allowed_signers;
-        let read = read_text(&self.directory, path);
-        read.map_err(|error| match error {
-            Error::Read { path, cause } => place.error_with_help(
-                Problem::Contradiction(format!("cannot read {}: {cause}", path.display())),
-                Some(
-                    "write who may sign into that file, as ssh-keygen(1) says under ALLOWED SIGNERS \
-                     (docs/signatures.md)"
-                        .to_owned(),
-                ),
-            ),
-            other => other,
-        })
+        let help = "write who may sign into that file, as ssh-keygen(1) says under ALLOWED SIGNERS \
+                    (docs/signatures.md)";
+        named(&self.directory, path, place, help)
     }
+
+    /// The text of the file of keys that sign nothing any more, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn revoked(&self) -> Result<Option<Source>> {
+        let Some((directory, path, place)) = &self.revoked else { return Ok(None) };
+        let help = "write the public keys into that file, one a line, or leave out `revoked` \
+                    (docs/signatures.md)";
+        named(directory, path, place, help).map(Some)
+    }
+}
+
+/// The text of the file `path` in `directory`, which `place` names.
+fn named(directory: &Path, path: &Path, place: &Place, help: &str) -> Result<Source> {
+    read_text(directory, path).map_err(|error| match error {
+        Error::Read { path, cause } => place.error_with_help(
+            Problem::Contradiction(format!("cannot read {}: {cause}", path.display())),
+            Some(help.to_owned()),
+        ),
+        other => other,
+    })
 }
 
 impl Policy {
@@ -147,15 +162,17 @@ impl Signatures {
             return Err(item.unexpected("a list of at least one name"));
         }
         let named = table.optional("allowed_signers", |item| Ok((below(item)?, &item.place)))?;
-        let (directory, path, place) = match named {
+        let (place_of_signers, path, place) = match named {
             Some((path, place)) => (directory, path, place),
             None => (root, PathBuf::from(ALLOWED_SIGNERS), &item.place),
         };
+        let revoked = table.optional("revoked", |item| Ok((below(item)?, item.place.clone())))?;
         Ok(Self {
             required: table.optional("required", Item::boolean)?.unwrap_or(true),
-            directory: directory.to_owned(),
+            directory: place_of_signers.to_owned(),
             allowed_signers: (path, place.clone()),
             signers,
+            revoked: revoked.map(|(path, place)| (directory.to_owned(), path, place)),
         })
     }
 }

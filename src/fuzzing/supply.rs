@@ -12,7 +12,7 @@ use crate::audit::Tracker;
 use crate::debian::date::Moment;
 use crate::publish::layers;
 use crate::registry::{Index, Manifest};
-use crate::signature::{AllowedSigners, Identity, NAMESPACE, Signature, Sums};
+use crate::signature::{AllowedSigners, Identity, NAMESPACE, RevokedKeys, Signature, Sums};
 
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
 const END: &str = "-----END SSH SIGNATURE-----\n";
@@ -48,17 +48,21 @@ pub fn signature_seeds() -> Vec<Vec<u8>> {
     vec![HELLO.into(), bare.expect("it is base64"), sums.into_bytes()]
 }
 
-/// `allowed_signers`, and a name to sign under. What is wrong can be shown where it stands.
+/// `allowed_signers`, and a name to sign under; the same text as a file of revoked keys. What is wrong can be shown where it stands.
 pub fn signers(bytes: &[u8]) {
     let mut parts = parts(bytes);
     let name = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let text = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
     let source = Arc::new(NamedSource::new("allowed_signers", Arc::new(text)));
+    let identity = Identity::from_line(KEY).expect("it is a key");
+    match RevokedKeys::parse(&source) {
+        Ok(keys) => drop(keys.objection(&identity)),
+        Err(errors) => document::shown(errors),
+    }
     let signers = match AllowedSigners::parse(&source) {
         Ok(signers) => signers,
         Err(errors) => return document::shown(errors),
     };
-    let identity = Identity::from_line(KEY).expect("it is a key");
     let now = Moment::parse_rfc3339("2026-11-26T13:05:28Z").expect("it is a time");
     for name in [Some(&*name), None] {
         let _ = signers.allow(&identity, NAMESPACE, name, now);
@@ -71,7 +75,8 @@ pub fn signers_seeds() -> Vec<Vec<u8>> {
          *@a.example cert-authority {KEY}\n"
     );
     let wrong = format!("ci@a.example valid-after=\"2026\",namespace=\"ä\" {KEY}\n");
-    [lines, wrong].map(|text| joined(&[b"ci@a.example", text.as_bytes()])).into()
+    let keys = format!("# revoked\n{KEY} a job\n");
+    [lines, wrong, keys].map(|text| joined(&[b"ci@a.example", text.as_bytes()])).into()
 }
 
 /// What a registry gives for manifests, lists of them, layers and notes. What is read is written, and read again the

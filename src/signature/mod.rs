@@ -1,7 +1,7 @@
 //! Signatures of artifacts, in the form that every operator has a program for: SSH's.
 //!
 //! What is signed is a list of files ([`Sums`]). The signature ([`Signature`]) is one that `ssh-keygen -Y verify` checks,
-//! and who may sign ([`AllowedSigners`]) stands in a file that it reads. Keys ([`Signer`]) lie in files or in an agent.
+//! and who may sign ([`AllowedSigners`]), and which keys no longer do ([`RevokedKeys`]), stand in files that it reads. Keys ([`Signer`]) lie in files or in an agent.
 
 mod agent;
 mod allowed;
@@ -9,6 +9,7 @@ mod envelope;
 pub mod files;
 mod identity;
 mod key;
+mod revoked;
 mod sums;
 mod wire;
 
@@ -16,6 +17,7 @@ pub use allowed::{AllowedSigners, NotAllowed};
 pub use envelope::Signature;
 pub use identity::Identity;
 pub use key::{Error, Keys, Signer};
+pub use revoked::RevokedKeys;
 pub use sums::{NoSums, Sums};
 
 /// What signatures are for. A key that signs files or mails for others signs no artifact by that.

@@ -5,26 +5,29 @@ use super::{Subject, Verdict};
 use crate::artifact::manifest::Manifest;
 use crate::debian::date::Moment;
 use crate::definition::{self, Policy, Project};
-use crate::signature::{AllowedSigners, Identity, NAMESPACE, NotAllowed};
+use crate::signature::{AllowedSigners, Identity, NAMESPACE, NotAllowed, RevokedKeys};
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// A policy with the signers that it names.
+/// A policy with the signers and the revoked keys that it names.
 #[derive(Clone, Debug)]
 pub struct Rules {
     policy: Policy,
     signers: Option<AllowedSigners>,
+    revoked: Option<RevokedKeys>,
 }
 
 impl Rules {
     /// `policy`, and what it refers to.
     ///
     /// # Errors
-    /// The file of signers cannot be read, or is none.
+    /// The file of signers, or that of revoked keys, cannot be read, or is none.
     pub fn new(policy: Policy) -> definition::Result<Self> {
-        let signers = policy.signatures.as_ref();
-        let signers = signers.map(|it| AllowedSigners::parse(&it.allowed_signers()?));
-        Ok(Self { signers: signers.transpose()?, policy })
+        let wanted = policy.signatures.as_ref();
+        let signers = wanted.map(|it| AllowedSigners::parse(&it.allowed_signers()?)).transpose()?;
+        let revoked = wanted.map(|it| it.revoked()).transpose()?.flatten();
+        let revoked = revoked.map(|source| RevokedKeys::parse(&source)).transpose()?;
+        Ok(Self { signers, revoked, policy })
     }
 
     /// What holds for artifacts of `site` in `project`, or of none.
@@ -53,6 +56,9 @@ impl Rules {
     /// signatures.
     pub fn allow(&self, identity: &Identity, at: Moment) -> Option<Result<String, String>> {
         let (wanted, signers) = (self.policy.signatures.as_ref()?, self.signers.as_ref()?);
+        if let Some(why) = self.revoked.as_ref().and_then(|keys| keys.objection(identity)) {
+            return Some(Err(format!("{} does not allow who has signed: {why}", self.name())));
+        }
         let names = wanted.signers.iter().map(|name| Some(name.as_str()));
         let names: Vec<Option<&str>> =
             if wanted.signers.is_empty() { vec![None] } else { names.collect() };

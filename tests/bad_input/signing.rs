@@ -82,6 +82,13 @@ fn policies_that_are_none() {
     }
     project.write("allowed_signers", "# Nobody\n");
     project.succeed(&["check"]);
+    project.write("policy.toml", "[signatures]\nrevoked = \"revoked_keys\"\n");
+    refused("policy_no_revoked_keys", &project, &["check"]);
+    project.write("revoked_keys", "# None any more\njob ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\n");
+    refused("revoked_keys_with_a_name", &project, &["check"]);
+    project.write("policy.toml", "[signatures]\nrevoked = \"/etc/ssh/revoked_keys\"\n");
+    refused("policy_revoked_keys_elsewhere", &project, &["check"]);
+    project.write("policy.toml", "[signatures]\n");
     refused("verify_not_built", &project, &["verify", "app"]);
     refused("verify_digest", &project, &["verify", "56ca1d545e05"]);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::support::project::Ended;
-use super::{Built, Files, NAME, built, keygen, now, run};
+use super::{Built, Files, NAME, POLICY, ago, built, keygen, now, run};
 
 /// An agent with some keys.
 struct Agent {
@@ -160,4 +160,54 @@ fn certificates_say_who_signs_and_when() {
     files.sign_again("other-cert.pub", "imgbuild", now());
     assert_eq!(files.verify(&[]).0, 3);
     assert!(!files.checked_by_others());
+}
+
+/// A job's key that is found months later signs "within that hour": its certificate says nothing against it, and the line
+/// is that of the authority.
+#[test]
+fn a_key_that_is_revoked_signs_nothing_whatever_time_it_says() {
+    let Some(built) = built() else { return };
+    let files = allowing(built, "authority");
+    assert_eq!(files.sign(&["--key", built.key("ci").to_str().unwrap()]).code, 0);
+    let job = files.path("job");
+    let name = job.to_str().unwrap();
+    run(keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "job", "-f"]).arg(&job));
+    certify(built, name, NAME, &["-V", "-2h:-1h"]);
+    let within = ago(90 * 60);
+    files.sign_again(&format!("{name}-cert.pub"), "imgbuild", within);
+    let policy = POLICY.replace("[signatures]\n", "[signatures]\nrevoked = \"revoked_keys\"\n");
+    files.write("policy.toml", &policy);
+    let clock: String = within.to_string().chars().filter(|it| !"-:T".contains(*it)).collect();
+    // With the file, as ssh-keygen(1) has it under `-Y verify`.
+    let allowed_by_openssh = || {
+        let mut verify = keygen(&["-Y", "verify", "-I", NAME, "-n", "imgbuild", "-f"]);
+        verify.arg(files.path("allowed_signers")).arg("-s").arg(files.of(".sha256sums.sig"));
+        verify.arg("-r").arg(files.path("revoked_keys")).arg(format!("-Overify-time={clock}"));
+        let list = fs::File::open(files.of(".sha256sums")).unwrap();
+        verify.stdin(Stdio::from(list)).output().unwrap().status.success()
+    };
+    files.write("revoked_keys", &format!("# of others\n\n{}", built.public("ecdsa")));
+    assert!(allowed_by_openssh());
+    files.trusted();
+    let read = |name: String| fs::read_to_string(name).unwrap();
+    for (listed, says) in [
+        (read(format!("{name}.pub")), "the key ED25519"),
+        (read(format!("{name}-cert.pub")), "the key ED25519"),
+        (built.public("authority"), "the authority ED25519"),
+    ] {
+        files.write("revoked_keys", &format!("# found on a runner\n{listed}"));
+        assert!(!allowed_by_openssh(), "{listed}");
+        let (code, told) = files.verify(&[]);
+        assert_eq!(code, 3, "{told:#}");
+        let said = told.to_string();
+        assert!(said.contains("revoked_keys:2: ") && said.contains(says), "{told:#}");
+    }
+
+    // And without a certificate.
+    let files = built.signed();
+    files.write("policy.toml", &policy);
+    files.write("revoked_keys", &built.public("other"));
+    files.trusted();
+    files.write("revoked_keys", &built.public("ci"));
+    assert_eq!(files.verify(&[]).0, 3);
 }

@@ -19,7 +19,12 @@ pub(in crate::definition) static POLICY: Keys = Keys {
 pub(in crate::definition) static SIGNATURES: Keys = Keys {
     name: "signatures",
     described: &["| key of `[signatures]`"],
-    keys: &[key("required", Boolean), key("allowed_signers", LINE), key("signers", List(1, &LINE))],
+    keys: &[
+        key("required", Boolean),
+        key("allowed_signers", LINE),
+        key("signers", List(1, &LINE)),
+        key("revoked", LINE),
+    ],
 };
 
 pub(in crate::definition) static DOCUMENTS: Keys = Keys {
