@@ -84,6 +84,19 @@ impl Runner {
         command
     }
 
+    /// Another verb than `build`: its exit code, and all that it says.
+    fn verb(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+        command.args(arguments).current_dir(&self.project).env(STORE_VARIABLE, self.store());
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    fn out(&self) -> String {
+        self.directory.path().join("out").display().to_string()
+    }
+
     fn build(&self, arguments: &[&str]) -> Build {
         let output = self.command(arguments).output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -325,6 +338,108 @@ fn where_a_policy_demands_it_layers_are_taken_only_from_whom_it_allows() {
     let nobody = Runner::new(&project).build(&["front", "--layers-from", &unsigned]);
     assert_eq!((nobody.code, nobody.built.len()), (Some(1), 0), "{}", nobody.errors);
     assert!(nobody.errors.contains("nobody has signed it"), "{}", nobody.errors);
+}
+
+/// A policy that demands signatures comes after layers were taken that have none: whatever the store has of them is
+/// judged by whoever builds now.
+#[test]
+fn a_store_does_not_bring_layers_past_a_policy_that_were_taken_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(registry) = registry(directory.path()) else { return };
+    let Some((_archive, project)) = site() else { return };
+    let Some((ci, ci_line)) = key(directory.path(), "ci") else { return };
+    let layers = |name: &str| format!("{}/campus/{name}", registry.host());
+    let (unsigned, empty) = (layers("unsigned"), layers("empty"));
+    let campus = ["front", "--site", "campus"];
+    project.write("overlays/campus/overlay.toml", "summary = \"A campus\"\n");
+    project.write("overlays/campus/files/front/etc/front.conf", "of the campus");
+    let maker =
+        Runner::new(&project).build(&["front", "--site", "campus", "--layers-to", &unsigned]);
+    assert_eq!(maker.code, Some(0), "{}", maker.errors);
+
+    let runner = Runner::new(&project);
+    let from_unsigned = [&campus[..], &["--layers-from", &unsigned]].concat();
+    for arguments in [&from_unsigned[..], &campus] {
+        let taken = runner.build(arguments);
+        assert_eq!((taken.code, taken.built.len()), (Some(0), 0), "{}", taken.errors);
+    }
+    let explained = || runner.verb(&["explain", "front", "--site", "campus", "--json"]).1;
+    assert!(!explained().contains("\"reused\": false"), "{}", explained());
+    let (key, out) = (ci.display().to_string(), runner.out());
+    let sign = || {
+        let options = ["--key", &key, "--artifacts", &out];
+        runner.verb(&[&["sign"], &campus[..], &options].concat())
+    };
+
+    // That of the site, and not of the project.
+    project.write("overlays/campus/policy.toml", "[signatures]\nrequired = true\n");
+    project.write("allowed_signers", &ci_line);
+    let next = explained();
+    let next = next.split_once("\"next\"").unwrap().1;
+    assert!(!next.contains("\"reused\": true"), "{next}");
+    let (code, said) = sign();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("one of another machine, and not to be trusted"), "{said}");
+    let refused = runner.build(&from_unsigned);
+    assert_eq!((refused.code, refused.built.len()), (Some(1), 0), "{}", refused.errors);
+    assert!(refused.errors.contains("nobody has signed it"), "{}", refused.errors);
+    let from_empty = [&campus[..], &["--layers-from", &empty]].concat();
+    let alone = runner.build(&from_empty);
+    assert_eq!((alone.code, alone.built.len()), (Some(0), 4), "{}", alone.errors);
+    let told = "base packages: the layer in the store is one of another machine, and is not used: nobody has";
+    assert_eq!(alone.errors.matches(told).count(), 1, "{}", alone.errors);
+    assert_eq!(alone.artifacts, maker.artifacts, "what was built elsewhere was right by chance");
+    let (code, said) = sign();
+    assert_eq!(code, Some(0), "{said}");
+    for arguments in [&from_unsigned[..], &campus] {
+        let again = runner.build(arguments);
+        assert_eq!((again.code, again.built.len()), (Some(0), 0), "{}", again.errors);
+        assert!(!again.errors.contains("another machine"), "{}", again.errors);
+    }
+
+    // The same without a registry at all.
+    let runner = Runner::new(&project);
+    let nobody = ["front", "--layers-from", &unsigned];
+    assert_eq!(runner.build(&nobody).code, Some(0));
+    let alone = runner.build(&campus);
+    assert_eq!((alone.code, alone.built.len()), (Some(0), 4), "{}", alone.errors);
+}
+
+#[test]
+fn who_may_sign_no_more_has_signed_no_layer_of_any_store_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(registry) = registry(directory.path()) else { return };
+    let Some((_archive, project)) = site() else { return };
+    let Some((ci, ci_line)) = key(directory.path(), "ci") else { return };
+    let Some((_, other_line)) = key(directory.path(), "other") else { return };
+    let layers = format!("{}/campus/layers", registry.host());
+    project.write("policy.toml", "[signatures]\n");
+    project.write("allowed_signers", &ci_line);
+    let maker = Runner::new(&project);
+    let mut command = maker.command(&["front", "--layers-to", &layers]);
+    let output = command.env("IMGBUILD_SIGNING_KEY", &ci).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let taking = || {
+        let runner = Runner::new(&project);
+        let taken = runner.build(&["front", "--layers-from", &layers]);
+        assert_eq!((taken.code, taken.built.len()), (Some(0), 0), "{}", taken.errors);
+        runner
+    };
+
+    let (removed, revoked) = (taking(), taking());
+    project.write("allowed_signers", &other_line);
+    let alone = removed.build(&["front"]);
+    assert_eq!((alone.code, alone.built.len()), (Some(0), 4), "{}", alone.errors);
+    assert!(alone.errors.contains("allows nobody to sign with the key"), "{}", alone.errors);
+
+    project.write("allowed_signers", &ci_line);
+    project.write("policy.toml", "[signatures]\nrevoked = \"revoked_keys\"\n");
+    project.write("revoked_keys", ci_line.split_once(' ').unwrap().1);
+    let refused = revoked.build(&["front", "--layers-from", &layers]);
+    assert_eq!((refused.code, refused.built.len()), (Some(1), 0), "{}", refused.errors);
+    assert!(refused.errors.contains("is revoked"), "{}", refused.errors);
+    let alone = revoked.build(&["front"]);
+    assert_eq!((alone.code, alone.built.len()), (Some(0), 4), "{}", alone.errors);
 }
 
 /// The site of this project, as templates and as disks, with what `support::images::with_given_sources` finds.

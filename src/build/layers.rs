@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::known::Found;
 use super::session::Session;
 use super::{
     Builder, Error, Inputs, LAYER, Layer, LayerKind, LayerRecord, LockedImage, LockedPlan,
-    Obtained, files,
+    Obtained, TAKEN, files,
 };
 use crate::digest::Digest;
 use crate::fetch::Request as Download;
 use crate::layer::lay::Extent;
 use crate::layer::request::{Answer, Built, Output, PackageFile, Packages, Request, Run};
-use crate::progress::Step;
+use crate::progress::{Event, Step};
 use crate::render::RenderedLayer;
 
 /// Unpacked packages take about this many times the bytes of their archives.
@@ -93,20 +94,27 @@ impl Builder<'_> {
             let archive = blob.path().to_owned();
             Some(Layer { image: image.to_owned(), kind, inputs, record, archive, reused })
         };
-        if let Some(layer) =
-            self.store.get_key(LAYER, &key).and_then(|record| found(record, inputs.clone(), true))
+        if let Found::Layer(record) = self.known().find(&key)
+            && let Some(layer) = found(record, inputs.clone(), true)
         {
             log::debug!("{image} {}: {}, as it is in the store", kind.name(), layer.record.digest);
             return Ok(layer);
         }
         log::debug!("{image} {}: nothing in the store has the key {key}", kind.name());
         let _lock = self.store.lock_key(LAYER, &key)?;
-        if let Some(layer) =
-            self.store.get_key(LAYER, &key).and_then(|record| found(record, inputs.clone(), true))
-        {
-            return Ok(layer);
-        }
         let label = format!("{image} {}", kind.name());
+        match self.known().find(&key) {
+            Found::Layer(record) => {
+                if let Some(layer) = found(record, inputs.clone(), true) {
+                    return Ok(layer);
+                }
+            }
+            // Told here, where only one at a time comes of those who want the layer.
+            Found::Distrusted(why) => self.progress.event(Event::Warning(format!(
+                "{label}: the layer in the store is one of another machine, and is not used: {why}"
+            ))),
+            Found::Nothing => {}
+        }
         let gone = || Error::Step {
             action: format!("find the {} layer of {image} again", kind.name()),
             chain: vec!["it was deleted from the store while it was in use".to_owned()],
@@ -114,8 +122,8 @@ impl Builder<'_> {
             help: Some("build again, and do not delete files of the store by hand".to_owned()),
         };
         let pledge = match self.obtain(&key, &label)? {
-            Some(Obtained::Layer(record)) => {
-                self.store.put_key(LAYER, &key, &record)?;
+            Some(Obtained::Layer { record, taken }) => {
+                self.store.put_key(TAKEN, &key, &taken)?;
                 return found(record, inputs, true).ok_or_else(gone);
             }
             Some(Obtained::Build(pledge)) => Some(pledge),

@@ -3,7 +3,7 @@
 //! Layers of packages, sources and commands come first, from the base up; then the rendered files of all
 //! definitions, also from the base up. So no value of a site ever invalidates a packages layer. A layer is
 //! known by the digest of its [`Inputs`], which hold the digest of the layer below: where
-//! the record of that key is in the store, the layer is reused.
+//! the record of that key is in the store, the layer is reused; one of another machine, if whoever is asked still trusts it.
 
 mod artifact;
 mod checks;
@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod history;
 mod inputs;
+mod known;
 mod layers;
 mod lint;
 mod machine;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use error::Error;
 pub use history::{Past, last_build};
 pub use inputs::{Change, Inputs};
+pub use known::Known;
 pub use lint::findings;
 pub use package::Packages;
 pub use pending::{Pending, is_current, pending, stack_of};
@@ -45,7 +47,7 @@ pub use plan::{
     Check, LockedDisk, LockedImage, LockedPlan, LockedRole, Machine, PinnedPackage, PinnedSource,
 };
 pub use publish::{Artifact, MANIFEST};
-pub use shared::{Obtained, Pledge, SharedError, SharedLayers};
+pub use shared::{Obtained, Pledge, SharedError, SharedLayers, Taken, Trust};
 pub use supply::{Error as SupplyError, Supplied, Supplies};
 pub use verify::{Difference, Verification};
 
@@ -57,8 +59,12 @@ use crate::layer::request::Accounts;
 use crate::progress::Progress;
 use crate::store::{KeyKind, Store};
 
-/// Records of layers by the digest of their inputs.
-pub const LAYER: KeyKind = KeyKind::new("layer");
+/// Records of layers that were built here, by the digest of their inputs. The kind `layer` of earlier stores, in which
+/// layers of others cannot be told from them, is not read.
+pub const LAYER: KeyKind = KeyKind::new("built");
+
+/// What is said of layers that were taken from other machines ([`Taken`]), by the digest of their inputs.
+pub const TAKEN: KeyKind = KeyKind::new("taken");
 
 /// What the store remembers of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,6 +119,8 @@ pub struct Builder<'a> {
     pub fetcher: &'a Fetcher,
     /// Layers that other machines have built, if they are shared.
     pub shared: Option<&'a dyn SharedLayers>,
+    /// Who is asked about those that are in the store already.
+    pub trust: &'a dyn Trust,
     /// The role being built, for messages.
     pub role: String,
     /// The site that it is built for, for messages.
@@ -125,6 +133,13 @@ pub struct Builder<'a> {
     pub threads: usize,
     /// Whether to open a shell in the tree when a script fails.
     pub debug_shell: bool,
+}
+
+impl Builder<'_> {
+    /// The layers that may be used.
+    fn known(&self) -> Known<'_> {
+        Known::new(self.store, self.trust)
+    }
 }
 
 /// Archives that are open. Reading the index of one takes longer than most of what is asked of it.

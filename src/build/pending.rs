@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use super::layers::{command_inputs, packages_inputs};
 use super::machine::disk_order;
 use super::{
-    Change, LAYER, LayerKind, LayerRecord, LockedDisk, LockedImage, LockedPlan, LockedRole, Past,
-    Supplied, files, sources,
+    Change, Known, LayerKind, LockedDisk, LockedImage, LockedPlan, LockedRole, Past, Supplied,
+    files, sources,
 };
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::digest::Digest;
 use crate::render::RenderedLayer;
-use crate::store::Store;
 
 /// What the next build would do with one layer.
 #[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
@@ -30,10 +29,10 @@ pub struct Pending {
     pub digest: Option<Digest>,
 }
 
-/// What the next build of `role` would do, as far as can be said without building: on top of a layer that
-/// must be built, the others are compared by everything but the layer below them.
-pub fn pending(store: &Store, role: &LockedRole, past: &[Past]) -> Vec<Pending> {
-    let known = |key: &Digest| store.get_key(LAYER, key).map(|record: LayerRecord| record.digest);
+/// What the next build of `role` would do with the `layers` that may be used, as far as can be said without building: on
+/// top of a layer that must be built, the others are compared by everything but the layer below them.
+pub fn pending(layers: Known<'_>, role: &LockedRole, past: &[Past]) -> Vec<Pending> {
+    let known = |key: &Digest| layers.digest(key);
     let mut outlook = Outlook { known: &known, past, pending: Vec::new() };
     let system = outlook.system(&role.plan, Ground::default());
     outlook.files(&role.plan, system.clone());
@@ -50,9 +49,9 @@ pub fn pending(store: &Store, role: &LockedRole, past: &[Past]) -> Vec<Pending> 
 }
 
 /// The layers that `role` has in `format`, lowest first, and those of the image that its disk boots with,
-/// each as far as the store knows it.
-pub fn stack_of(store: &Store, role: &LockedRole, format: Format) -> [Vec<Pending>; 2] {
-    let known = |key: &Digest| store.get_key(LAYER, key).map(|record: LayerRecord| record.digest);
+/// each as far as it is among the `layers` that may be used.
+pub fn stack_of(layers: Known<'_>, role: &LockedRole, format: Format) -> [Vec<Pending>; 2] {
+    let known = |key: &Digest| layers.digest(key);
     let mut outlook = Outlook { known: &known, past: &[], pending: Vec::new() };
     let system = outlook.system(&role.plan, Ground::default());
     outlook.files(&role.plan, system.clone());

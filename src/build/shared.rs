@@ -2,10 +2,33 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Error, LayerRecord};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::store::Store;
+
+/// A layer that another machine has built, as the store remembers it: not what it is, but what was said of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// The digest of its archive, which keeps it from being collected.
+    pub digest: Digest,
+    /// What was said of it, word for word: that is what is signed.
+    pub said: String,
+    /// The signature of that, if there is one.
+    pub signature: Option<String>,
+}
+
+/// Who is asked whether layers that other machines have built may be used: each time, because who may sign changes
+/// from project to project, from site to site, and from day to day.
+pub trait Trust: Sync {
+    /// What the layer of `key` is.
+    ///
+    /// # Errors
+    /// Why it is not to be used.
+    fn judge(&self, key: &Digest, taken: &Taken) -> Result<LayerRecord, String>;
+}
 
 /// What several machines share, so that each layer is built by one of them.
 pub trait SharedLayers: Sync {
@@ -26,8 +49,13 @@ pub trait SharedLayers: Sync {
 
 /// What [`SharedLayers::obtain`] comes to.
 pub enum Obtained<'a> {
-    /// The layer is in the store.
-    Layer(LayerRecord),
+    /// The layer is in the store. What is said of it was judged, and is `record`.
+    Layer {
+        /// What it is.
+        record: LayerRecord,
+        /// What is said of it.
+        taken: Taken,
+    },
     /// It is to be built here.
     Build(Box<dyn Pledge + 'a>),
 }

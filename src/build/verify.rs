@@ -65,6 +65,7 @@ impl Builder<'_> {
             fetcher: self.fetcher,
             // Proof that it can be built here.
             shared: None,
+            trust: self.trust,
             role: self.role.clone(),
             site: self.site.clone(),
             executable: self.executable.clone(),

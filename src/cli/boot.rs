@@ -12,11 +12,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, Given, bytes, shown};
-use super::layers::LayerOptions;
+use super::layers::{LayerOptions, trust};
 use crate::boot::container::{self, Container};
 use crate::boot::qemu::{self, Accelerator, Machine};
 use crate::boot::{self, Guest, Identity, Observation, Secrets, Volume, observe, random_digits};
 use crate::build::{Archives, Builder, LockedPlan, LockedRole, SharedLayers};
+use crate::publish::layers::Voucher;
 use crate::store::Store;
 
 /// How long a guest may take: on the machine's own processors, and when they are emulated.
@@ -107,7 +108,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let executable = std::env::current_exe()
         .into_diagnostic()
         .wrap_err("cannot find imgbuild's own executable")?;
-    let artifact = artifact(context, arguments, &store, &role, format, &executable)?;
+    let trust = trust(&project, site)?;
+    let artifact = artifact(context, arguments, (&store, &trust), &role, format, &executable)?;
     let trial = Trial { context, arguments, plan, format, artifact, identity, executable };
     match format {
         Format::Lxc => trial.container(secrets),
@@ -133,19 +135,20 @@ fn format(context: &Context, wanted: Option<Format>) -> Result<Format> {
 fn artifact(
     context: &Context,
     arguments: &Arguments,
-    store: &Store,
+    (store, trust): (&Store, &Voucher),
     role: &LockedRole,
     format: Format,
     executable: &Path,
 ) -> Result<PathBuf> {
     let fetcher = context.fetcher();
-    let shared = arguments.layers.open(context, arguments.site.as_deref())?;
+    let shared = arguments.layers.open(context, &trust.rules)?;
     let builder = Builder {
         store,
         downloads: store,
         progress: context.progress(),
         fetcher: &fetcher,
         shared: shared.as_ref().map(|layers| layers as &dyn SharedLayers),
+        trust,
         role: arguments.role.clone(),
         site: arguments.site.clone(),
         executable: executable.to_owned(),

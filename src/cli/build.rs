@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
 use super::context::{Context, Given, bytes, shown};
-use super::layers::LayerOptions;
+use super::layers::{LayerOptions, trust};
 use super::lint::show_tolerated;
 use crate::artifact::name::Format;
 use crate::build::{
@@ -23,7 +23,7 @@ use crate::definition::Project;
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
 use crate::lock::Lock;
-use crate::publish::layers::RegistryLayers;
+use crate::publish::layers::{RegistryLayers, Voucher};
 use crate::store::Store;
 
 /// Paths of a layer that are named before the rest is only counted.
@@ -100,6 +100,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     context.refuse_denied(&project)?;
     let lock = context.lock(&project)?;
     let store = context.store()?;
+    let trust = trust(&project, arguments.site.as_deref())?;
     let roles = match arguments.all {
         true => project.roles().map(|image| image.name.to_string()).collect(),
         false => arguments.roles.clone(),
@@ -112,7 +113,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         store: &store,
         supplies: context.supplies(&project, &store, &arguments.sources)?,
         fetcher: context.fetcher(),
-        shared: arguments.layers.open(context, arguments.site.as_deref())?,
+        shared: arguments.layers.open(context, &trust.rules)?,
+        trust,
         executable: std::env::current_exe()
             .into_diagnostic()
             .wrap_err("cannot find imgbuild's own executable")?,
@@ -130,6 +132,7 @@ struct Build<'a> {
     supplies: Supplies,
     fetcher: Fetcher,
     shared: Option<RegistryLayers>,
+    trust: Voucher,
     executable: PathBuf,
     jobs: usize,
 }
@@ -188,6 +191,7 @@ impl Build<'_> {
             progress: self.context.progress(),
             fetcher: &self.fetcher,
             shared: self.shared.as_ref().map(|layers| layers as &dyn SharedLayers),
+            trust: &self.trust,
             role: role.to_owned(),
             site: self.arguments.site.clone(),
             executable: self.executable.clone(),

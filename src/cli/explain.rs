@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, bytes};
-use crate::build::{Past, Pending, last_build, pending};
+use super::layers::trust;
+use crate::build::{Known, Past, Pending, last_build, pending};
 
 /// Changes shown for each layer before they are only counted.
 const SHOWN: usize = 8;
@@ -42,7 +43,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let role = context.locked_role(&project, &lock, &arguments.role, site)?;
     let store = context.store()?;
     let past = last_build(&store, &role.plan);
-    let pending = pending(&store, &role, past.as_deref().unwrap_or_default());
+    let trust = trust(&project, site)?;
+    let known = Known::new(&store, &trust);
+    let pending = pending(known, &role, past.as_deref().unwrap_or_default());
     if context.json() {
         context.output(&Output { last: past, next: pending })?;
         return Ok(ExitCode::SUCCESS);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use miette::Result;
 
 use super::context::{Context, shown};
+use super::layers::trust;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::inspect::{Inspector, graph};
@@ -75,9 +76,10 @@ fn graph_of(context: &Context, arguments: &Arguments) -> Result<graph::Graph> {
     let locked = context.locked_role(&project, &lock, role, site)?;
     let store = context.store()?;
     let inspector = Inspector::new(&store);
-    let template = inspector.role(role.clone(), &locked, Format::LxcTemplate)?;
+    let trust = trust(&project, site)?;
+    let template = inspector.role(role.clone(), &locked, Format::LxcTemplate, &trust)?;
     let disk = match &locked.disk {
-        Some(_) => Some(inspector.role(role.clone(), &locked, Format::Qcow2)?),
+        Some(_) => Some(inspector.role(role.clone(), &locked, Format::Qcow2, &trust)?),
         None => None,
     };
     let formats = [Format::LxcTemplate, Format::Qcow2];

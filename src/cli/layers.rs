@@ -9,10 +9,16 @@ use super::context::Context;
 use super::registry::RegistryOptions;
 use super::sign::signer;
 use crate::debian::date::Moment;
+use crate::definition::Project;
 use crate::fetch::Network;
 use crate::publish::layers::{RegistryLayers, Voucher};
 use crate::registry::{Access, Location, Registry};
 use crate::verify::Rules;
+
+/// Who is asked about layers that others have built: the policies of `project`, and of `site`.
+pub(super) fn trust(project: &Project, site: Option<&str>) -> Result<Voucher> {
+    Ok(Voucher { rules: Rules::of::<miette::Report>(project, site)?, signer: None })
+}
 
 /// Options of verbs that build.
 #[derive(Debug, clap::Args)]
@@ -28,12 +34,12 @@ pub(super) struct LayerOptions {
 }
 
 impl LayerOptions {
-    /// The layers that others have built, if they are shared. They have to be signed if the policies of the project
-    /// and of `site` say so; those that are given are signed if there is a key.
+    /// The layers that others have built, if they are shared. They have to be signed if `rules` say so; those that are
+    /// given are signed if there is a key.
     pub(super) fn open(
         &self,
         context: &Context,
-        site: Option<&str>,
+        rules: &[Rules],
     ) -> Result<Option<RegistryLayers>> {
         if matches!(context.network(), Network::Offline) {
             return Ok(None);
@@ -48,10 +54,7 @@ impl LayerOptions {
         let location: Location = text.parse()?;
         let registry = Registry::new(location.origin(), self.registry.settings(access)?);
         let repository = registry.repository(&location);
-        let mut voucher = Voucher {
-            rules: Rules::of::<miette::Report>(&context.project()?, site)?,
-            signer: None,
-        };
+        let mut voucher = Voucher { rules: rules.to_vec(), signer: None };
         if access == Access::Pull {
             return Ok(Some(RegistryLayers::taking(repository, voucher)));
         }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, wrapped};
+use super::layers::trust;
 use crate::artifact::lint::Tolerated;
 use crate::artifact::name::Format;
 use crate::build::LockedRole;
@@ -44,7 +45,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let looked = if roles.is_empty() {
         Vec::new()
     } else {
-        let (looked, unused) = built(&context.store()?, &project, &roles, site)?;
+        let trust = trust(&project, site)?;
+        let (looked, unused) = built(&context.store()?, &project, &roles, site, &trust)?;
         judgement.findings.extend(unused.findings);
         judgement.allowed.extend(unused.allowed);
         looked

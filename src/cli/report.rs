@@ -8,6 +8,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::build::FormatName;
 use super::context::{Context, shown};
+use super::layers::trust;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::build::LockedRole;
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::inspect::report::{Known, NameRow, NodeRow, Report, RoleReport, SiteReport};
 use crate::inspect::{Image, Inspector, graph, is_digest, report};
 use crate::lock::Lock;
+use crate::publish::layers::Voucher;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -133,6 +135,7 @@ struct Reporter<'a> {
     project: Project,
     lock: Lock,
     lock_digest: Digest,
+    trust: Voucher,
     site: Option<&'a str>,
     format: Option<Format>,
 }
@@ -148,9 +151,11 @@ impl<'a> Reporter<'a> {
         let path = context.lock_path(&project);
         let text = std::fs::read(&path).into_diagnostic();
         let text = text.wrap_err_with(|| format!("cannot read {}", shown(&path)))?;
+        let trust = trust(&project, arguments.site.as_deref())?;
         Ok(Self {
             context,
             inspector,
+            trust,
             project,
             lock,
             lock_digest: Digest::of(text),
@@ -173,7 +178,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn role(&self, name: &str) -> Result<RoleReport> {
-        let Self { context, project, lock, inspector, site, .. } = self;
+        let Self { context, project, lock, inspector, site, trust, .. } = self;
         let locked = context.locked_role(project, lock, name, *site)?;
         let format = self.format_of(&locked.plan.plan.role)?;
         if format == Format::Qcow2 && locked.disk.is_none() {
@@ -182,7 +187,7 @@ impl<'a> Reporter<'a> {
         let current = inspector.current(&locked, format);
         let image = match &current {
             Some(manifest) => inspector.built(name.to_owned(), manifest.clone())?,
-            None => inspector.role(name.to_owned(), &locked, format)?,
+            None => inspector.role(name.to_owned(), &locked, format, trust)?,
         };
         let history = inspector.history(name, *site, format);
         let is_other = |it: &Manifest| current.as_ref().is_none_or(|now| it.digest != now.digest);

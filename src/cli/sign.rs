@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use miette::Result;
+use miette::{Result, miette};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,9 +12,15 @@ use super::artifacts::named;
 use super::build::FormatName;
 use super::context::{Context, shown};
 use super::document::Built;
+use super::layers::trust;
+use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
+use crate::build::Known;
 use crate::debian::date::Moment;
+use crate::definition::Project;
+use crate::publish::layers::Voucher;
 use crate::signature::{Keys, Signer};
+use crate::store::Store;
 use crate::verify::{Signed, sign};
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +69,24 @@ pub(super) fn signer(key: PathBuf, certificate: Option<PathBuf>, now: Moment) ->
     Ok(Signer::open(&Keys { key, certificate, agent: agent.map(PathBuf::from) }, now)?)
 }
 
+/// Refuses an artifact of layers that the store does not know to be made of what their keys say, or that the policies of
+/// today would not take: a signature would make them good.
+fn refuse_untrusted(context: &Context, store: &Store, manifest: &Manifest) -> Result<()> {
+    // An artifact may be signed where there is no project, and so no policy.
+    let trust = match context.root() {
+        Ok(root) => trust(&Project::load(&root)?, manifest.site.as_deref())?,
+        Err(_) => Voucher::default(),
+    };
+    match Known::new(store, &trust).objection(manifest) {
+        None => Ok(()),
+        Some(why) => Err(miette!(
+            help = "build it again, and sign that",
+            "{} is not signed: {why}",
+            manifest.artifact.name
+        )),
+    }
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     context.narrow();
     let now = Moment::from(SystemTime::now());
@@ -74,6 +98,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let mut artifacts = Vec::new();
     for files in &all {
         let signed = sign::<miette::Report>(files, &store, &signer, now, |manifest| {
+            refuse_untrusted(context, &store, manifest)?;
             Built::of(context, manifest.clone()).inputs(context)
         })?;
         if !context.json() {

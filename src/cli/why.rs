@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, wrapped};
+use super::layers::trust;
 use crate::inspect::Inspector;
 use crate::inspect::why::{Chain, Claim, PackageReason, Part, PathReason, Role};
 
@@ -52,7 +53,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let locked = context.locked_role(&project, &lock, &arguments.role, site)?;
     let store = context.store()?;
     let inspector = Inspector::new(&store);
-    let role = Role::new(&inspector, &store, &project, &locked);
+    let trust = trust(&project, site)?;
+    let role = Role::new(&inspector, &store, &project, &locked, &trust);
     let subject = &arguments.subject;
     if subject.starts_with('/') {
         let reason = role.path(subject)?;

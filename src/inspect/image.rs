@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Error;
 use crate::artifact::manifest::{self, LayerKind, Manifest, Package, State};
 use crate::artifact::name::Format;
-use crate::build::{self, LockedRole, MANIFEST, Pending};
+use crate::build::{self, Known, LockedRole, MANIFEST, Pending, Trust};
 use crate::digest::Digest;
 use crate::layer::accounts::{Group, User};
 use crate::layer::archive::Archive;
@@ -184,18 +184,25 @@ impl<'a> Inspector<'a> {
         })
     }
 
-    /// The image that a build of `role` would make, as far as its layers are in the store.
+    /// The image that a build of `role` would make, as far as its layers are in the store, and `trust` allows those of
+    /// them that were taken from other machines.
     ///
     /// # Errors
     /// A layer cannot be read.
-    pub fn role(&self, label: String, role: &LockedRole, format: Format) -> Result<Image, Error> {
+    pub fn role(
+        &self,
+        label: String,
+        role: &LockedRole,
+        format: Format,
+        trust: &dyn Trust,
+    ) -> Result<Image, Error> {
         let plan = &role.plan.plan;
         let layer = |layer: Pending| {
             let blob = layer.digest.and_then(|digest| self.store.blob(&digest));
             let (digest, size) = (blob.as_ref().map(Blob::digest), blob.as_ref().map(Blob::size));
             Layer { image: layer.image, kind: layer.kind, digest, size }
         };
-        let [layers, boot] = build::stack_of(self.store, role, format)
+        let [layers, boot] = build::stack_of(Known::new(self.store, trust), role, format)
             .map(|layers| layers.into_iter().map(layer).collect::<Vec<Layer>>());
         let disk = role.disk.as_ref().filter(|_| format == Format::Qcow2);
         let images = || {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Error, Inspector};
 use crate::artifact::lint::{self as images, Tolerated};
 use crate::artifact::name::Format;
-use crate::build::{LockedRole, findings};
+use crate::build::{LockedRole, Trust, findings};
 use crate::definition::Project;
 use crate::definition::lint::{self, Judgement, Origin, Used};
 use crate::render;
@@ -49,6 +49,7 @@ pub fn built(
     project: &Project,
     roles: &[LockedRole],
     site: Option<&str>,
+    trust: &dyn Trust,
 ) -> Result<(Vec<Looked>, Judgement), Error> {
     let inspector = Inspector::new(store);
     let mut used = Used::default();
@@ -57,7 +58,7 @@ pub fn built(
     for role in roles {
         let mut is_complete = true;
         for format in formats(role) {
-            let looked = look(store, &inspector, role, format, &mut used)?;
+            let looked = look((store, trust), &inspector, role, format, &mut used)?;
             is_complete &= looked.built;
             all.push(looked);
         }
@@ -76,14 +77,14 @@ pub fn built(
 }
 
 fn look(
-    store: &Store,
+    (store, trust): (&Store, &dyn Trust),
     inspector: &Inspector<'_>,
     role: &LockedRole,
     format: Format,
     used: &mut Used,
 ) -> Result<Looked, Error> {
     let name = role.plan.role().to_owned();
-    let image = inspector.role(name.clone(), role, format)?;
+    let image = inspector.role(name.clone(), role, format, trust)?;
     let disk = role.disk.as_ref().filter(|_| format == Format::Qcow2);
     let (state, rules) = match disk {
         Some(disk) => (disk.machine.image.state.as_slice(), &disk.machine.plan.lints),

@@ -8,6 +8,7 @@ use miette::Result;
 
 use super::build::FormatName;
 use super::context::Context;
+use super::layers::trust;
 use super::subject::Subject;
 use crate::artifact::name::Format;
 use crate::definition::Project;
@@ -119,6 +120,7 @@ impl Roles<'_> {
             let error = crate::build::Error::NoMachine { role: role.plan.role().to_owned() };
             return Err(error.into());
         }
-        Ok(self.inspector.role(label, &role, self.format)?)
+        let trust = trust(project, self.site)?;
+        Ok(self.inspector.role(label, &role, self.format, &trust)?)
     }
 }

@@ -12,7 +12,7 @@ use super::image::{Image, Inspector, Layer};
 use super::tree::Tree;
 use super::{Error, Ownership};
 use crate::artifact::name::Format;
-use crate::build::{LockedImage, LockedPlan, LockedRole};
+use crate::build::{LockedImage, LockedPlan, LockedRole, Trust};
 use crate::definition::{Place, Project};
 use crate::render::RenderedLayer;
 use crate::store::Store;
@@ -56,6 +56,7 @@ pub struct Role<'a> {
     store: &'a Store,
     project: &'a Project,
     locked: &'a LockedRole,
+    trust: &'a dyn Trust,
 }
 
 /// One part of a role.
@@ -78,8 +79,9 @@ impl<'a> Role<'a> {
         store: &'a Store,
         project: &'a Project,
         locked: &'a LockedRole,
+        trust: &'a dyn Trust,
     ) -> Self {
-        Self { inspector, store, project, locked }
+        Self { inspector, store, project, locked, trust }
     }
 
     /// Why the role has the package `name`.
@@ -153,7 +155,7 @@ impl<'a> Role<'a> {
             Part::Disk | Part::Boot => Format::Qcow2,
         };
         let role = self.locked.plan.role().to_owned();
-        let mut image = self.inspector.role(role, self.locked, format)?;
+        let mut image = self.inspector.role(role, self.locked, format, self.trust)?;
         if part == Part::Boot {
             image.layers = std::mem::take(&mut image.boot);
             image.archives = self.inspector.open(&image.layers)?;

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::Diagnostic;
 
-use crate::build::{LayerRecord, Obtained, Pledge, SharedError, SharedLayers};
+use crate::build::{LayerRecord, Obtained, Pledge, SharedError, SharedLayers, Taken};
 use crate::compression::{Bounded, Compression};
 use crate::digest::Digest;
 use crate::progress::{Event, Progress, Step};
@@ -112,7 +112,7 @@ impl RegistryLayers {
     ) -> Result<Obtained<'_>, Trouble> {
         let find = || self.find(key, label, store, progress);
         let Some(claims) = &self.claims else {
-            return Ok(find()?.map_or_else(alone, Obtained::Layer));
+            return Ok(find()?.map_or_else(alone, obtained));
         };
         let waiting = Cell::new(None);
         let wait = || {
@@ -124,7 +124,7 @@ impl RegistryLayers {
             step.finish("");
         }
         Ok(match claim? {
-            Claim::Found(record) => Obtained::Layer(record),
+            Claim::Found(told) => obtained(told),
             Claim::Mine(held) => Obtained::Build(Box::new(Promise {
                 layers: self,
                 key: *key,
@@ -141,15 +141,16 @@ impl RegistryLayers {
         label: &str,
         store: &Store,
         progress: &dyn Progress,
-    ) -> Result<Option<LayerRecord>, Trouble> {
-        let Some((record, blob)) = self.look_up(key)? else { return Ok(None) };
+    ) -> Result<Option<Told>, Trouble> {
+        let Some(told) = self.look_up(key)? else { return Ok(None) };
+        let record = &told.record.layer;
         if store.blob(&record.digest).is_none() {
             let _lock = store.lock_key(PACKED, &record.digest)?;
             if store.blob(&record.digest).is_none() {
-                self.pull(key, label, (&record, &blob), store, progress)?;
+                self.pull(key, label, (record, &told.blob), store, progress)?;
             }
         }
-        Ok(Some(record))
+        Ok(Some(told))
     }
 
     /// Brings the archive of the layer that `record` tells of into `store`, out of `blob`.
@@ -177,7 +178,7 @@ impl RegistryLayers {
     }
 
     /// What the registry says of the layer of `key`, and of its blob.
-    fn look_up(&self, key: &Digest) -> Result<Option<(LayerRecord, Descriptor)>, Trouble> {
+    fn look_up(&self, key: &Digest) -> Result<Option<Told>, Trouble> {
         let Some(found) = self.repository.manifest(&Which::Tag(layer_tag(key)))? else {
             return Ok(None);
         };
@@ -186,11 +187,11 @@ impl RegistryLayers {
             let why = format!("it is the layer of {}", told.record.key);
             return Err(self.lie(key, why).into());
         }
-        if let Some(why) = self.voucher.objection(&told) {
+        let signature = told.signature.as_deref();
+        if let Some(why) = self.voucher.objection(&told.record, &told.text, signature) {
             return Err(self.distrust(key, &why).into());
         }
-        let Told { record, blob, .. } = told;
-        Ok(Some((record.layer, blob)))
+        Ok(Some(told))
     }
 
     /// Gives the layer of `key` to the others.
@@ -203,7 +204,8 @@ impl RegistryLayers {
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<(), Trouble> {
-        if let Some((there, _)) = self.look_up(key)? {
+        if let Some(there) = self.look_up(key)? {
+            let there = there.record.layer;
             return match there.digest == record.digest {
                 true => Ok(()),
                 false => Err(self.differs(label, record, &there).into()),
@@ -337,6 +339,13 @@ impl Pledge for Alone {
     ) -> Result<(), SharedError> {
         Ok(())
     }
+}
+
+/// A layer that the store has, as it was told of.
+fn obtained<'a>(told: Told) -> Obtained<'a> {
+    let Told { record, text, signature, .. } = told;
+    let taken = Taken { digest: record.layer.digest, said: text, signature };
+    Obtained::Layer { record: record.layer, taken }
 }
 
 fn alone<'a>() -> Obtained<'a> {

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::document::{Record, Told};
+use super::document::Record;
+use crate::build::{LayerRecord, Taken, Trust};
 use crate::debian::date::Moment;
+use crate::digest::Digest;
 use crate::signature::{Error, NAMESPACE, Signature, Signer};
 use crate::verify::Rules;
 
@@ -33,25 +35,30 @@ impl Voucher {
         Ok((text, signature.transpose()?))
     }
 
-    /// Why what is told of a layer is not to be trusted, if so.
-    pub(super) fn objection(&self, told: &Told) -> Option<String> {
-        let Some(text) = &told.signature else {
+    /// Why `record`, which `said` and its `signature` tell of a layer, is not to be trusted, if so.
+    pub(super) fn objection(
+        &self,
+        record: &Record,
+        said: &str,
+        signature: Option<&str>,
+    ) -> Option<String> {
+        let Some(signature) = signature else {
             let demanding = self.demanding()?;
             return Some(format!("nobody has signed it, and {demanding} demands that"));
         };
         if self.rules.is_empty() {
             return None;
         }
-        self.check(told, text).err()
+        self.check(record, said, signature).err()
     }
 
-    fn check(&self, told: &Told, text: &str) -> Result<(), String> {
-        let signature = Signature::parse(text)
+    fn check(&self, record: &Record, said: &str, signature: &str) -> Result<(), String> {
+        let signature = Signature::parse(signature)
             .map_err(|error| format!("what is said to be its signature is none: {error}"))?;
-        if signature.namespace != NAMESPACE || !signature.is_of(told.text.as_bytes()) {
+        if signature.namespace != NAMESPACE || !signature.is_of(said.as_bytes()) {
             return Err("its signature is not of it, or not by the key that it names".to_owned());
         }
-        let signed = told.record.signed.ok_or("it does not say when it was signed")?;
+        let signed = record.signed.ok_or("it does not say when it was signed")?;
         if signed > Moment::from(SystemTime::now()).after(TOLERANCE) {
             return Err(format!("it says that it was signed at {signed}, which is to come"));
         }
@@ -61,5 +68,19 @@ impl Voucher {
             }
         }
         Ok(())
+    }
+}
+
+impl Trust for Voucher {
+    fn judge(&self, key: &Digest, taken: &Taken) -> Result<LayerRecord, String> {
+        let record: Record = serde_json::from_str(&taken.said)
+            .map_err(|error| format!("what is said of it says nothing: {error}"))?;
+        if record.key != *key || record.layer.digest != taken.digest {
+            return Err("what is said of it is said of another layer".to_owned());
+        }
+        match self.objection(&record, &taken.said, taken.signature.as_deref()) {
+            Some(why) => Err(why),
+            None => Ok(record.layer),
+        }
     }
 }
