@@ -26,7 +26,7 @@ use crate::swap::{
     Goal, Guest, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform, Scope,
     Settings, Step, Stop, Survey, SystemClock, Wanted,
 };
-use crate::verify::{self, Rules, Verdict, Verifier};
+use crate::verify::{self, Judge, Rules, Verdict, Verifier};
 
 /// Where the token comes from if not from a file. Never from the command line, which every user of the
 /// machine can read.
@@ -132,7 +132,7 @@ impl Opened {
         // Layers are looked at if there are any. The bytes that are uploaded are in the artifact.
         let store = context.store().ok();
         let verifier = Verifier {
-            rules: &rules,
+            judge: Judge::Policies(&rules),
             site: Some(Some(site)),
             store: store.as_ref(),
             layers: false,

@@ -19,7 +19,7 @@ use crate::definition::{Policy, Project};
 use crate::inspect::Inspector;
 use crate::signature::files::Files;
 use crate::swap::site::{Artifact, Deployment};
-use crate::verify::{Check, Finding, Rules, Verdict, Verifier};
+use crate::verify::{Check, Finding, Judge, Rules, Verdict, Verifier};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -27,7 +27,9 @@ Examples:
   imgbuild verify --site campus                       all artifacts that the nodes of a site would get
   imgbuild verify haproxy --site campus               those of a role
   imgbuild verify out/imgbuild-haproxy-1.0.0-e68d684df652.qcow2 --policy policy.toml
-                                                      a file, by a policy of no project")]
+                                                      a file, by a policy of no project
+  imgbuild verify out/imgbuild-haproxy-1.0.0-e68d684df652.qcow2 --integrity
+                                                      whether it is whole, whoever has made it")]
 pub(super) struct Arguments {
     /// What to look at: roles, whose artifacts are in `out/`, or paths of artifacts [default: all of the site]
     #[arg(required_unless_present = "site", value_name = "IMAGE")]
@@ -44,6 +46,9 @@ pub(super) struct Arguments {
     /// Take this policy and no other [default: policy.toml of the project, and of the site]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Ask no policy: look only whether everything fits together, which says nothing of who has made it
+    #[arg(long, conflicts_with = "policy")]
+    integrity: bool,
     /// Refuse an artifact of which a layer is not in the store
     #[arg(long)]
     layers: bool,
@@ -52,7 +57,7 @@ pub(super) struct Arguments {
 /// What was looked at, and whether it can be trusted.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Output {
-    /// Whether nothing is refused.
+    /// Whether policies were asked, and nothing is refused.
     trusted: bool,
     /// The artifacts.
     artifacts: Vec<Verdict>,
@@ -83,9 +88,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
                 .ok()
                 .and_then(|it| it.site),
         };
-        let rules = rules(context, arguments, site.as_deref())?;
+        let asked = asked(context, arguments, site.as_deref())?;
         let verifier = Verifier {
-            rules: &rules,
+            judge: asked.judge(),
             site: Some(site.as_deref()),
             store: Some(&store),
             layers: arguments.layers,
@@ -98,32 +103,66 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         }
         artifacts.push(verdict);
     }
-    let refused = artifacts.iter().filter(|verdict| !verdict.trusted).count();
+    let refused = artifacts.iter().filter(|verdict| verdict.refused().next().is_some()).count();
     let total = artifacts.len();
     context.say(match (refused, total) {
+        (0, _) if arguments.integrity => {
+            "everything fits together; who has made it, nobody was asked".to_owned()
+        }
         (0, 1) => "nothing of it is refused".to_owned(),
         (0, _) => format!("nothing of {total} artifacts is refused"),
         (_, 1) => "it is refused".to_owned(),
         _ => format!("{refused} of {total} artifacts are refused"),
     });
     if context.json() {
-        context.output(&Output { trusted: refused == 0, artifacts })?;
+        let trusted = artifacts.iter().all(|verdict| verdict.trusted);
+        context.output(&Output { trusted, artifacts })?;
     }
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(VERIFICATION_FAILED) })
 }
 
-/// The policies that hold for `site`.
-fn rules(context: &Context, arguments: &Arguments, site: Option<&str>) -> Result<Vec<Rules>> {
-    if let Some(path) = &arguments.policy {
-        return Ok(vec![Rules::new(Policy::read(path)?)?]);
+/// Who is asked whether an artifact may be trusted.
+enum Asked {
+    Policies(Vec<Rules>),
+    /// The project has no such site, and nobody knows what another one demands of it.
+    StrangeSite(String),
+    Nobody,
+}
+
+impl Asked {
+    fn judge(&self) -> Judge<'_> {
+        match self {
+            Self::Policies(rules) => Judge::Policies(rules),
+            Self::StrangeSite(site) => Judge::Nobody {
+                text: format!(
+                    "it is for the site {site}, which the project does not have: no policy is known that holds there"
+                ),
+                help: "look at it in the project that has the site, or name the policy with `--policy FILE`"
+                    .to_owned(),
+            },
+            Self::Nobody => Judge::Unasked,
+        }
     }
-    // An artifact may be looked at where there is no project.
-    let Ok(root) = context.root() else { return Ok(Vec::new()) };
+}
+
+/// Who is asked about artifacts for `site`.
+fn asked(context: &Context, arguments: &Arguments, site: Option<&str>) -> Result<Asked> {
+    if arguments.integrity {
+        return Ok(Asked::Nobody);
+    }
+    if let Some(path) = &arguments.policy {
+        return Ok(Asked::Policies(vec![Rules::new(Policy::read(path)?)?]));
+    }
+    // An artifact may be looked at where there is no project; then nothing says that it may be trusted.
+    let Ok(root) = context.root() else { return Ok(Asked::Policies(Vec::new())) };
     let project = Project::load(&root)?;
-    let is_named = arguments.site.is_some();
-    // What a manifest says need not be a site of this project. Who names one is told.
-    let site = site.filter(|site| is_named || project.site(site).is_ok());
-    Rules::of(&project, site)
+    match site {
+        // Who names one is told which there are.
+        Some(site) if arguments.site.is_none() && project.site(site).is_err() => {
+            Ok(Asked::StrangeSite(site.to_owned()))
+        }
+        site => Ok(Asked::Policies(Rules::of::<Report>(&project, site)?)),
+    }
 }
 
 /// The artifacts that the nodes of a site would get.

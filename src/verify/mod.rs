@@ -92,7 +92,7 @@ pub struct Check {
 /// What is to be said of an artifact.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Verdict {
-    /// Whether nothing is refused.
+    /// Whether a policy was asked, and nothing is refused.
     pub trusted: bool,
     /// The file.
     pub artifact: PathBuf,
@@ -177,10 +177,52 @@ impl Verdict {
     }
 }
 
+/// What says which artifacts may be trusted.
+pub enum Judge<'a> {
+    /// These policies, if there are any. Where there are none, nothing is trusted, and everything is refused.
+    Policies(&'a [Rules]),
+    /// Nobody can say which policies hold: why, and what to do about it. Everything is refused.
+    Nobody {
+        /// Why.
+        text: String,
+        /// What to do.
+        help: String,
+    },
+    /// Nobody is asked: only whether everything fits together. Nothing is trusted by that.
+    Unasked,
+}
+
+impl Judge<'_> {
+    fn rules(&self) -> &[Rules] {
+        match self {
+            Self::Policies(rules) => rules,
+            Self::Nobody { .. } | Self::Unasked => &[],
+        }
+    }
+
+    /// Says so if no policy was asked.
+    fn tell(&self, verdict: &mut Verdict) {
+        match self {
+            Self::Policies([]) => verdict.refuse(
+                Subject::Policy,
+                "there is no policy.toml that says what may be in it, and who may sign",
+                "write one (docs/policy.md), or name one with `--policy FILE`; `--integrity` looks only whether \
+                 everything fits together",
+            ),
+            Self::Policies(_) => {}
+            Self::Nobody { text, help } => verdict.refuse(Subject::Policy, text, help),
+            Self::Unasked => verdict.unknown(
+                Subject::Policy,
+                "none was asked: this says that everything fits together, and not who has made it",
+            ),
+        }
+    }
+}
+
 /// What artifacts are judged by.
 pub struct Verifier<'a> {
-    /// What policies say. None: nobody says anything.
-    pub rules: &'a [Rules],
+    /// What says which may be trusted.
+    pub judge: Judge<'a>,
     /// The site that the artifact has to be for, or that it has to be for none, if that matters.
     pub site: Option<Option<&'a str>>,
     /// The store, if there is one at hand.
@@ -223,14 +265,11 @@ impl Verifier<'_> {
         }
         let manifest = manifest.map(|(manifest, _)| manifest);
         let repositories = manifest.as_ref().and_then(repositories);
-        for rules in self.rules {
+        for rules in self.judge.rules() {
             rules.judge(manifest.as_ref(), &beside, (self.now, repositories), &mut verdict);
         }
-        if self.rules.is_empty() {
-            let text = "there is no policy.toml that says what may be in it, and who may sign";
-            verdict.unknown(Subject::Policy, text);
-        }
-        verdict.trusted = verdict.checks.iter().all(|check| check.result != Finding::Refused);
+        self.judge.tell(&mut verdict);
+        verdict.trusted = !self.judge.rules().is_empty() && verdict.refused().next().is_none();
         verdict.manifest = manifest;
         verdict
     }

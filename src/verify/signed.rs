@@ -80,7 +80,7 @@ impl Verifier<'_> {
         verdict: &mut Verdict,
     ) {
         if beside.is_unsigned() {
-            if self.rules.iter().any(super::Rules::demands_signature) {
+            if self.judge.rules().iter().any(super::Rules::demands_signature) {
                 return verdict.refuse(Subject::Signature, "it is not signed", "`imgbuild sign`");
             }
             return verdict.unknown(Subject::Signature, "it is not signed, and nothing demands it");
@@ -115,7 +115,7 @@ impl Verifier<'_> {
         let key = signature.identity.name();
         verdict.signer = Some(key.clone());
         let mut is_judged = false;
-        for rules in self.rules {
+        for rules in self.judge.rules() {
             match rules.allow(&signature.identity, sums.signed) {
                 None => continue,
                 Some(Ok(name)) => {

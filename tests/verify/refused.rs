@@ -407,7 +407,7 @@ fn the_policies_of_the_project_and_of_the_site_both_hold() {
         Ended::from(command.arg(files.of(".tar.zst")).args(more).output().unwrap())
     };
     let ended = verify(&[]);
-    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stdout.contains("there is no policy.toml"), "{}", ended.stdout);
 
     fs::write(project.join("policy.toml"), "[signatures]\n").unwrap();
@@ -433,4 +433,56 @@ fn the_policies_of_the_project_and_of_the_site_both_hold() {
         "{}",
         ended.stdout
     );
+}
+
+/// An artifact in an empty directory, exchanged together with its manifest: nothing is wrong with it but that nobody says
+/// that it is right.
+#[test]
+fn nothing_is_trusted_where_no_policy_was_asked() {
+    let Some(built) = built() else { return };
+    let files = built.copy();
+    let empty = tempfile::tempdir().unwrap();
+    let verify = |more: &[&str]| {
+        let mut command = files.command(&["verify", "--json"]);
+        command.arg(files.of(".tar.zst")).args(more).current_dir(empty.path());
+        let ended = Ended::from(command.output().unwrap());
+        (ended.code, super::read(&ended.stdout))
+    };
+    let (code, told) = verify(&[]);
+    assert_eq!((code, &told["trusted"]), (3, &json!(false)), "{told:#}");
+    let (subjects, said) = refusals(&told);
+    assert_eq!(subjects, ["policy"], "{told:#}");
+    assert!(said.contains("there is no policy.toml"), "{said}");
+    assert!(told.to_string().contains("--policy"), "{told:#}");
+
+    // Who asks for no more is told no more.
+    let (code, told) = verify(&["--integrity"]);
+    assert_eq!((code, &told["trusted"]), (0, &json!(false)), "{told:#}");
+    assert_eq!(told["artifacts"][0]["trusted"], false);
+    fs::write(files.of(".tar.zst"), "another").unwrap();
+    let (code, told) = verify(&["--integrity"]);
+    assert_eq!((code, refusals(&told).0), (3, vec!["artifact"]), "{told:#}");
+    let mut both = files.command(&["verify", "--integrity", "--policy", "policy.toml"]);
+    assert_eq!(Ended::from(both.arg(files.of(".tar.zst")).output().unwrap()).code, 2);
+}
+
+#[test]
+fn no_policy_is_left_out_because_the_manifest_names_a_site_that_is_not_there() {
+    let Some(built) = built() else { return };
+    let files = built.copy();
+    let project = files.path("project");
+    copy_store(&built.project.path(), &project);
+    fs::write(project.join("policy.toml"), "").unwrap();
+    fs::write(project.join("overlays/campus/policy.toml"), "[signatures]\n").unwrap();
+    fs::copy(files.path("allowed_signers"), project.join("allowed_signers")).unwrap();
+    let verify = || {
+        let mut command = files.command(&["verify", "--project", project.to_str().unwrap()]);
+        Ended::from(command.arg(files.of(".tar.zst")).output().unwrap())
+    };
+    assert_eq!(verify().code, 3, "the site demands a signature");
+    files.edit_json(".manifest.json", |it| it["site"] = json!("nowhere"));
+    let ended = verify();
+    assert_eq!(ended.code, 3, "{}", ended.stdout);
+    let said = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("the site nowhere, which the project does not have"), "{said}");
 }
