@@ -16,13 +16,15 @@ use crate::store::Store;
 const AGAIN: &str = "get it again from where it was signed, or write it anew: `imgbuild sign`";
 
 /// Holds the documents against the manifest and its `text`; bills against what the layers make, if `layers` are in a store.
+/// Whether all bills are what these make.
 pub(super) fn check(
     files: &Files,
     (manifest, text): (&Manifest, &[u8]),
     beside: &Beside,
     layers: Option<(Inspector<'_>, &Store)>,
     verdict: &mut Verdict,
-) {
+) -> bool {
+    let mut compared = 0;
     let [spdx, cyclonedx, provenance] = &beside.documents;
     match parse(provenance) {
         Ok(None) => verdict.unknown(Subject::Provenance, "there is none"),
@@ -61,6 +63,7 @@ pub(super) fn check(
                 format!("{form}: it is of this artifact; without the layers, what it lists is not compared"),
             ),
             Some(Ok(documents)) if documents[index].as_bytes() == bytes => {
+                compared += 1;
                 verdict.ok(Subject::Sbom, format!("{form}: it is what the layers make, byte for byte"));
             }
             Some(Ok(_)) if !is_of_this_version(&document) => verdict.unknown(
@@ -75,6 +78,7 @@ pub(super) fn check(
             }
         }
     }
+    compared == 2
 }
 
 type Find = fn(&Value) -> Option<String>;

@@ -114,6 +114,10 @@ pub struct Verdict {
     #[serde(skip)]
     #[schemars(skip)]
     pub manifest: Option<Manifest>,
+    /// Whether somebody whom a policy allows has signed what is there.
+    #[serde(skip)]
+    #[schemars(skip)]
+    is_vouched_for: bool,
 }
 
 impl Verdict {
@@ -156,6 +160,7 @@ impl Verdict {
             signed: None,
             checks: Vec::new(),
             manifest: None,
+            is_vouched_for: false,
         }
     }
 
@@ -244,6 +249,7 @@ impl Verifier<'_> {
         let mut verdict = Verdict::new(files.artifact());
         let manifest = manifest::read(files, &mut verdict);
         let beside = signed::Beside::read(files);
+        let mut is_compared = false;
         if let Some((manifest, text)) = &manifest {
             if let Some(site) = self.site.filter(|site| *site != manifest.site.as_deref()) {
                 let word = |site: Option<&str>| {
@@ -261,12 +267,14 @@ impl Verifier<'_> {
             self.check_signature(files, (manifest, text), &beside, &mut verdict);
             let store = self.store.filter(|_| has_layers);
             let inspector = store.map(|store| (Inspector::new(store), store));
-            documents::check(files, (manifest, text), &beside, inspector, &mut verdict);
+            is_compared =
+                documents::check(files, (manifest, text), &beside, inspector, &mut verdict);
         }
         let manifest = manifest.map(|(manifest, _)| manifest);
         let repositories = manifest.as_ref().and_then(repositories);
+        let beside = (&beside, is_compared);
         for rules in self.judge.rules() {
-            rules.judge(manifest.as_ref(), &beside, (self.now, repositories), &mut verdict);
+            rules.judge(manifest.as_ref(), beside, (self.now, repositories), &mut verdict);
         }
         self.judge.tell(&mut verdict);
         verdict.trusted = !self.judge.rules().is_empty() && verdict.refused().next().is_none();

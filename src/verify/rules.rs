@@ -78,11 +78,12 @@ impl Rules {
     }
 
     /// Holds the artifact of `manifest` against the policy. `repositories` is the date of the newest repository that
-    /// it was locked from, as far as that is known.
+    /// it was locked from, as far as that is known. Whether what lies `beside` was compared with what the layers make
+    /// stands with it.
     pub(super) fn judge(
         &self,
         manifest: Option<&Manifest>,
-        beside: &Beside,
+        (beside, is_compared): (&Beside, bool),
         (now, repositories): (Moment, Option<Moment>),
         verdict: &mut Verdict,
     ) {
@@ -90,7 +91,7 @@ impl Rules {
         if let Some(manifest) = manifest {
             self.judge_contents(manifest, verdict);
         }
-        self.judge_documents(beside, verdict);
+        self.judge_documents(beside, is_compared, verdict);
         self.judge_age(now, repositories, verdict);
         if manifest.is_some() && verdict.refused().count() == before {
             let name = self.name().to_owned();
@@ -125,18 +126,37 @@ impl Rules {
         }
     }
 
-    fn judge_documents(&self, beside: &Beside, verdict: &mut Verdict) {
+    fn judge_documents(&self, beside: &Beside, is_compared: bool, verdict: &mut Verdict) {
         let is_there = |index: usize| matches!(beside.documents[index], Ok(Some(_)));
         let help = "`imgbuild sign` writes and signs them";
         if self.policy.sbom && !(is_there(0) && is_there(1)) {
             let text =
                 format!("{} demands bills of materials, and they are not there", self.name());
             verdict.refuse(Subject::Policy, text, help);
+        } else if self.policy.sbom && !is_compared && !verdict.is_vouched_for {
+            self.refuse_hearsay(verdict);
         }
         if self.policy.provenance && !is_there(2) {
             let text = format!("{} demands provenance, and it is not there", self.name());
             verdict.refuse(Subject::Policy, text, help);
         }
+    }
+
+    /// Refuses bills that anybody could have written, unless what is wrong with them is said already.
+    fn refuse_hearsay(&self, verdict: &mut Verdict) {
+        let is_about =
+            |it: Subject| matches!(it, Subject::Manifest | Subject::Signature | Subject::Sbom);
+        if verdict.refused().any(|check| is_about(check.check)) {
+            return;
+        }
+        let text = format!(
+            "{} demands bills of materials, and nobody vouches for these: nobody who may has signed them, and they \
+             cannot be compared with what the layers make",
+            self.name()
+        );
+        let help = "sign it where it was built: `imgbuild sign`; or look at it where its layers are, with the version of \
+                    imgbuild that has written the bills";
+        verdict.refuse(Subject::Policy, text, help);
     }
 
     fn judge_age(&self, now: Moment, repositories: Option<Moment>, verdict: &mut Verdict) {

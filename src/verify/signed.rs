@@ -124,6 +124,7 @@ impl Verifier<'_> {
                         format!("by {name} ({key}) at {}, as {} allows", sums.signed, rules.name()),
                     );
                     verdict.signer = Some(name);
+                    verdict.is_vouched_for = true;
                 }
                 Some(Err(why)) => {
                     let help = "have it signed by somebody who may, or let the key sign: docs/signatures.md";

@@ -486,3 +486,53 @@ fn no_policy_is_left_out_because_the_manifest_names_a_site_that_is_not_there() {
     let said = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("the site nowhere, which the project does not have"), "{said}");
 }
+
+/// Without a signature anybody can write anything into a bill; what keeps it from being compared is easily written, too.
+#[test]
+fn a_bill_that_is_demanded_counts_if_it_is_compared_or_signed() {
+    let Some(built) = built() else { return };
+    let falsify = |files: &Files<'_>| {
+        files.edit_json(".spdx.json", |bill| {
+            bill["creationInfo"]["creators"] = json!(["Tool: imgbuild-9.9.9"]);
+            bill["packages"].as_array_mut().unwrap().retain(|it| it["name"] != "web");
+        });
+    };
+    let unsigned = || {
+        let files = built.signed();
+        fs::remove_file(files.of(".sha256sums")).unwrap();
+        fs::remove_file(files.of(".sha256sums.sig")).unwrap();
+        files.write("policy.toml", "[documents]\nsbom = true\n");
+        files.trusted();
+        files
+    };
+    let files = unsigned();
+    falsify(&files);
+    let (code, told) = files.verify(&[]);
+    let (subjects, said) = refusals(&told);
+    assert_eq!((code, subjects), (3, vec!["policy"]), "{told:#}");
+    assert!(said.contains("nobody vouches for these"), "{said}");
+
+    // Where the layers are not, nothing is compared either.
+    let files = unsigned();
+    let elsewhere = files.path("another-store");
+    let at = |files: &Files<'_>| {
+        let mut command = files.command(&["verify", "--json", "--policy"]);
+        command.arg(files.path("policy.toml")).arg(files.of(".tar.zst"));
+        let ended = Ended::from(command.env("IMGBUILD_STORE", &elsewhere).output().unwrap());
+        (ended.code, super::read(&ended.stdout))
+    };
+    let (code, told) = at(&files);
+    assert_eq!((code, refusals(&told).0), (3, vec!["policy"]), "{told:#}");
+
+    // Who may sign may have done so with an earlier version, and far from here.
+    let files = built.signed();
+    falsify(&files);
+    files.sign_again("ci", "imgbuild", now());
+    files.trusted();
+    assert_eq!(at(&files).0, 0);
+    // And nothing is demanded of what nobody demands.
+    let files = unsigned();
+    falsify(&files);
+    files.write("policy.toml", "[documents]\n");
+    files.trusted();
+}
