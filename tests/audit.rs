@@ -208,3 +208,27 @@ fn data_of_a_server_are_fetched_when_they_have_changed() {
     assert_eq!((ended.code, ids(&json)), (0, Vec::new()));
     assert_eq!(json["data"]["from"], url);
 }
+
+#[test]
+fn the_password_of_a_url_is_shown_nowhere() {
+    let (archive, project) = locked();
+    let url = archive.server.file("/data/json", DATA).replace("http://", "http://u:geheim@");
+    let missing = url.replace("/data/json", "/data/none");
+    for (url, code) in [(&url, FOUND), (&missing, 1)] {
+        for more in [&[][..], &["--offline"]] {
+            let verbs = ["audit", "--verbose", "--json", "--data", url];
+            let ended =
+                Ended::from(project.command(&[&verbs[..], more].concat()).output().unwrap());
+            assert_eq!(ended.code, code, "{}", ended.stderr);
+            let said = ended.stdout + &ended.stderr;
+            assert!(!said.contains("geheim"), "{said}");
+            assert!(said.contains("/data/"), "{said}");
+        }
+    }
+    let elsewhere = "http://127.0.0.1:geheim@evil.example/json";
+    let elsewhere = ["audit", "--verbose", "--data", elsewhere];
+    let ended = Ended::from(project.command(&elsewhere).output().unwrap());
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("is not `https`"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("geheim"), "{}", ended.stderr);
+}

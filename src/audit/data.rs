@@ -11,6 +11,8 @@ use super::Error;
 use crate::compression::{Bounded, Compression};
 use crate::debian::date::Moment;
 use crate::digest::Digest;
+use crate::fetch::source::without_password;
+use crate::fetch::token::is_confidential;
 use crate::fetch::{Fetcher, Newer, Validators};
 use crate::store::{KeyKind, Store};
 
@@ -36,7 +38,7 @@ pub struct Data {
 /// What data are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct About {
-    /// The file or URL.
+    /// The file, or the URL without a password.
     pub from: String,
     /// The SHA-256 of the file as it is.
     pub sha256: Digest,
@@ -79,8 +81,9 @@ fn of_file(path: &Path) -> Result<Data, Error> {
 
 fn of_url(url: &str, store: &Store, fetcher: &Fetcher, now: Moment) -> Result<Data, Error> {
     let secure = url.starts_with("https://");
+    let shown = without_password(url);
     if !secure && !is_this_machine(url) {
-        return Err(Error::Insecure { url: url.to_owned() });
+        return Err(Error::Insecure { url: shown });
     }
     let key = Digest::of(url);
     let copy = store.get_key::<Copy>(COPY, &key);
@@ -95,7 +98,7 @@ fn of_url(url: &str, store: &Store, fetcher: &Fetcher, now: Moment) -> Result<Da
                 (Newer::Same, Some((blob, copy))) => (blob, copy.validators),
                 (Newer::Same, None) => {
                     let code = 304;
-                    return Err(Error::Answer { url: url.to_owned(), code });
+                    return Err(Error::Answer { url: shown, code });
                 }
             };
             let copy = Copy { blob: blob.digest(), validators, asked: now };
@@ -105,17 +108,13 @@ fn of_url(url: &str, store: &Store, fetcher: &Fetcher, now: Moment) -> Result<Da
     };
     // The date of a Release file has the same form (RFC 9110 §5.6.7).
     let changed = copy.validators.last_modified.as_deref().and_then(Moment::parse_release);
-    let about =
-        About { from: url.to_owned(), sha256: blob.digest(), changed, asked: Some(copy.asked) };
+    let about = About { from: shown, sha256: blob.digest(), changed, asked: Some(copy.asked) };
     Ok(Data { about, path: blob.path().to_owned() })
 }
 
-/// Whether nobody is on the way to `url`.
+/// Whether nobody is on the way to `url`, though it is not `https`.
 fn is_this_machine(url: &str) -> bool {
-    let rest = url.strip_prefix("http://").unwrap_or_default();
-    let host = &rest[..rest.find('/').unwrap_or(rest.len())];
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+    url.starts_with("http://") && is_confidential(url)
 }
 
 impl Data {
@@ -149,5 +148,34 @@ impl Data {
             let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
             Error::Form { from: self.about.from.clone(), line, column, message }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_goes_to_this_machine_alone_whatever_stands_before_the_host() {
+        for url in [
+            "http://127.0.0.1/json",
+            "http://127.0.0.1:8080/json",
+            "http://u:p@localhost:8080/json",
+            "http://[::1]:8080",
+        ] {
+            assert!(is_this_machine(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1:x@evil.example/",
+            "http://localhost@evil.example/",
+            "http://localhost:80@evil.example:80/@127.0.0.1",
+            "http://127.0.0.1.evil.example/",
+            "http://evil.example/127.0.0.1",
+            "http://evil.example?127.0.0.1:80",
+            "http://",
+            "ftp://127.0.0.1/",
+        ] {
+            assert!(!is_this_machine(url), "{url}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use super::source::without_password;
 use crate::digest::Digest;
 use crate::store;
 
@@ -34,7 +35,7 @@ pub enum Error {
     },
 
     /// No URL has the file: each said so clearly (404 or 410, or no such local file).
-    #[error("not found: {}", urls.join(", "))]
+    #[error("not found: {}", urls.iter().map(|url| without_password(url)).collect::<Vec<_>>().join(", "))]
     #[diagnostic(help("check the URL, the suite and the component in the definition"))]
     NotFound {
         /// All URLs, in the order they were tried.
@@ -81,9 +82,18 @@ pub struct Missing {
     pub url: String,
 }
 
+impl Missing {
+    /// A file that only its URL says something of.
+    pub(super) fn of_url(url: &str) -> Self {
+        let shown = without_password(url);
+        let label = shown.rsplit('/').next().unwrap_or(&shown).to_owned();
+        Self { label, url: url.to_owned() }
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`{}` ({})", self.label, self.url)
+        write!(formatter, "`{}` ({})", self.label, without_password(&self.url))
     }
 }
 
@@ -103,9 +113,9 @@ impl fmt::Display for Attempts<'_> {
         if self.0.is_empty() {
             return write!(formatter, ": no URL is known for it");
         }
-        self.0
-            .iter()
-            .try_for_each(|Attempt { url, failure }| write!(formatter, "\n  {url}: {failure}"))
+        self.0.iter().try_for_each(|Attempt { url, failure }| {
+            write!(formatter, "\n  {}: {failure}", without_password(url))
+        })
     }
 }
 

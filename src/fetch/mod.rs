@@ -229,8 +229,7 @@ impl Fetcher {
         let offline = |attempt: &Attempt| matches!(attempt.failure, Failure::Offline);
         match attempts.iter().find(|attempt| offline(attempt)) {
             Some(Attempt { url, .. }) => {
-                let label = url.rsplit('/').next().unwrap_or(url).to_owned();
-                Err(Error::Offline { missing: vec![Missing { label, url: url.clone() }] })
+                Err(Error::Offline { missing: vec![Missing::of_url(url)] })
             }
             None => Err(Error::Get { attempts }),
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::error::{Attempt, Error, Failure, Missing};
-use super::source::{Paced, is_remote, read_answer};
+use super::source::{Paced, is_remote, read_answer, without_password};
 use super::{BUFFER, Fetcher};
 use crate::store::{self, Blob, Store};
 
@@ -54,10 +54,7 @@ impl Fetcher {
         match self.patiently(url, once) {
             Ok(answer) => Ok(answer?),
             Err(Failure::NotFound) => Err(Error::NotFound { urls: vec![url.to_owned()] }),
-            Err(Failure::Offline) => {
-                let label = url.rsplit('/').next().unwrap_or(url).to_owned();
-                Err(Error::Offline { missing: vec![Missing { label, url: url.to_owned() }] })
-            }
+            Err(Failure::Offline) => Err(Error::Offline { missing: vec![Missing::of_url(url)] }),
             Err(failure) => {
                 Err(Error::Get { attempts: vec![Attempt { url: url.to_owned(), failure }] })
             }
@@ -86,7 +83,7 @@ impl Fetcher {
             request = request.header(header::IF_MODIFIED_SINCE, moment);
         }
         let response = request.call()?;
-        log::debug!("GET {url}: {}", response.status());
+        log::debug!("GET {}: {}", without_password(url), response.status());
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(Ok(Newer::Same));
         }

@@ -88,8 +88,8 @@ fn ask(
     Ok(answer?)
 }
 
-/// `url` without the user and password that may stand in it.
-fn without_password(url: &str) -> String {
+/// `url` without the user and password that may stand in it, as it may be shown.
+pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
