@@ -5,6 +5,8 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 
+use imgbuild::debian::date::Moment;
+use imgbuild::store::{KeyKind, Store};
 use serde_json::Value;
 use support::archive::{Archive, Release};
 use support::http::Fault;
@@ -231,4 +233,28 @@ fn the_password_of_a_url_is_shown_nowhere() {
     assert_eq!(ended.code, 1);
     assert!(ended.stderr.contains("is not `https`"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("geheim"), "{}", ended.stderr);
+}
+
+#[test]
+fn data_of_a_server_that_tells_no_date_are_as_old_as_the_last_question() {
+    let (archive, project) = locked();
+    let url = archive.server.file("/data/json", DATA);
+    let run = |more: &[&str]| {
+        let arguments = [&["audit", "--data", &url], more].concat();
+        Ended::from(project.command(&arguments).output().unwrap())
+    };
+    assert!(!run(&[]).stderr.contains("days old"));
+    let store = Store::open(Some(&project.store)).unwrap();
+    let kind = KeyKind::new("audit-data");
+    let key = store.keys(kind)[0];
+    let mut copy: Value = store.get_key(kind, &key).unwrap();
+    let days = std::time::Duration::from_secs(10 * 24 * 60 * 60 + 60);
+    let then = Moment::from(std::time::SystemTime::now() - days);
+    assert!(copy["asked"].is_string() && copy["last_modified"].is_null(), "{copy}");
+    copy["asked"] = then.to_string().into();
+    store.put_key(kind, &key, &copy).unwrap();
+    drop(store);
+    let ended = run(&["--offline"]);
+    assert_eq!(ended.code, FOUND, "{}", ended.stderr);
+    assert!(ended.stderr.contains("are 10 days old"), "{}", ended.stderr);
 }

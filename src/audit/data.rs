@@ -118,10 +118,11 @@ fn is_this_machine(url: &str) -> bool {
 }
 
 impl Data {
-    /// How many days ago they were changed, if anybody says when.
+    /// How many days ago they were changed; if nobody says when, how many days ago they were asked for: they are at least
+    /// as old.
     pub fn age_days(&self, now: Moment) -> Option<u64> {
-        let changed = self.about.changed?;
-        Some(now.unix().saturating_sub(changed.unix()) / (24 * 60 * 60))
+        let since = self.about.changed.or(self.about.asked)?;
+        Some(now.unix().saturating_sub(since.unix()) / (24 * 60 * 60))
     }
 
     /// Hands the data, unpacked, to `read`.
