@@ -219,6 +219,22 @@ fn few_steps_are_given_a_secret_and_none_of_a_fork() {
 }
 
 #[test]
+fn nothing_of_a_branch_runs_where_a_swap_gets_its_token() {
+    let gitlab = pipeline(GITLAB);
+    let swap = &gitlab["swap"]["tags"];
+    let on_it = |job: &Value| job["tags"] == *swap;
+    assert!(swap.is_array(), "{GITLAB}");
+    let jobs_on_it = gitlab.as_object().unwrap().iter().filter(|(_, job)| on_it(job));
+    assert_eq!(jobs_on_it.map(|(name, _)| name).collect::<Vec<_>>(), ["swap"], "{GITLAB}");
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        let swap = &workflow["jobs"]["swap"]["runs-on"];
+        let jobs_on_it = jobs(&workflow).filter(|(_, job)| job["runs-on"] == *swap);
+        assert_eq!(jobs_on_it.map(|(name, _)| name).collect::<Vec<_>>(), ["swap"], "{path}");
+    }
+}
+
+#[test]
 fn jobs_have_no_more_rights_than_they_use() {
     let workflow = pipeline("ci/github.yml");
     assert_eq!(workflow["permissions"], Value::Object(Map::new()));
