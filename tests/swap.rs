@@ -5,6 +5,8 @@
 mod bad;
 #[path = "swap/documentation.rs"]
 mod documentation;
+#[path = "swap/expected.rs"]
+mod expected;
 #[path = "swap/hosts.rs"]
 mod hosts;
 #[path = "swap/machines.rs"]

@@ -306,6 +306,12 @@ impl Context {
         self.object(&Envelope::new(&self.verb, output))
     }
 
+    /// Writes to a file what [`Context::output`] would hand to a program.
+    pub(super) fn write_output<T: Output>(&self, path: &Path, output: &T) -> Result<()> {
+        let envelope = Envelope::new(&self.verb, output);
+        self.write(path, &(serde_json::to_string_pretty(&envelope).into_diagnostic()? + "\n"))
+    }
+
     /// Hands an object to a program.
     pub(super) fn object(&self, value: &impl Serialize) -> Result<()> {
         write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)

@@ -13,6 +13,7 @@ mod completions;
 mod context;
 mod diff;
 mod document;
+mod expected;
 mod explain;
 mod gc;
 mod graph;

@@ -1,5 +1,6 @@
 //! `imgbuild plan`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::context::{Context, wrapped};
@@ -23,6 +24,9 @@ pub(super) struct Arguments {
     /// Show the commands that do the same on the Proxmox nodes
     #[arg(long)]
     commands: bool,
+    /// Write to this file, too, what `--json` prints: `swap --expect FILE` does that and nothing else
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -38,20 +42,24 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     };
     let commands = |step: &Step| opened.platform.commands(step);
     let standing = differences(&opened.wanted, &survey);
+    let mut told = described(&opened.wanted, &standing, &planned, &commands);
+    if let Some(refused) = &untrusted {
+        (told.ending, told.refusal) = (Ended::Refused, Some(refused.to_string()));
+    }
+    let missing = opened.missing_secrets(&planned).into_iter();
+    let missing = missing.map(|(node, names)| NodeSecrets { node: node.to_string(), names });
+    told.secrets = missing.collect();
+    if let Some(path) = &arguments.out {
+        context.write_output(path, &told)?;
+    }
     if context.json() {
-        let missing = opened.missing_secrets(&planned).into_iter();
-        let secrets = missing.map(|(node, names)| NodeSecrets { node: node.to_string(), names });
-        let mut told = described(&standing, &planned, &commands, secrets.collect());
-        if let Some(refused) = &untrusted {
-            (told.ending, told.refusal) = (Ended::Refused, Some(refused.to_string()));
-        }
         context.output(&told)?;
         return untrusted.map_or_else(|| end(context, planned, false), |it| Err(Report::new(it)));
     }
     show_nodes(context, &standing)?;
     show_orphans(context, &opened.wanted, &survey)?;
     show_steps(context, &planned, arguments.commands.then_some(&commands as Commands<'_>))?;
-    for (node, names) in opened.missing_secrets(&planned) {
+    for NodeSecrets { node, names } in &told.secrets {
         let names = names.join(", ");
         let text = format!("{node} needs secrets: `swap --secrets DIR` with {names}");
         context.data(wrapped(&text, 4))?;
@@ -116,12 +124,12 @@ pub(super) fn standing_text(standing: Standing) -> &'static str {
     }
 }
 
-/// A plan, as programs are told.
+/// A plan, as programs are told. Of secrets it knows nothing.
 pub(super) fn described(
+    site: &Wanted,
     standing: &[Difference<'_>],
     planned: &Plan,
     commands: Commands<'_>,
-    secrets: Vec<NodeSecrets>,
 ) -> SitePlan {
     let node = |one: &Difference<'_>| NodeStanding {
         node: one.node.name.to_string(),
@@ -134,16 +142,17 @@ pub(super) fn described(
     };
     let step = |step: &Planned| {
         let (node, text) = shown(step);
-        let commands = match step {
-            Planned::Step(step) => commands(step),
-            _ => Vec::new(),
+        let (changes, commands) = match step {
+            Planned::Step(step) => (true, commands(step)),
+            Planned::Ready { .. } | Planned::Wait(_) => (false, Vec::new()),
         };
-        PlannedStep { node, step: text, commands }
+        PlannedStep { node, step: text, changes, commands }
     };
     SitePlan {
+        site: site.site().to_string(),
         nodes: standing.iter().map(node).collect(),
         steps: planned.steps.iter().map(step).collect(),
-        secrets,
+        secrets: Vec::new(),
         ending: Ended::from(&planned.ending),
         refusal: match &planned.ending {
             Ending::Refused(refusal) => Some(refusal.to_string()),

@@ -6,7 +6,7 @@ use miette::{Result, miette};
 
 use super::context::Context;
 use super::site::{ChangeArguments, Opened, say_kept, scope};
-use super::swap::confirmed;
+use super::swap::{Agreed, confirmed};
 use crate::swap::{Goal, remains};
 
 pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<ExitCode> {
@@ -21,5 +21,6 @@ pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<Exit
              (docs/proxmox.md#token-and-role)",
         );
     }
-    confirmed(context, &mut opened, &Goal::Prune { scope, artifacts }, "prune", arguments.yes)
+    let agreed = Agreed { yes: arguments.yes, expected: None };
+    confirmed(context, &mut opened, &Goal::Prune { scope, artifacts }, "prune", &agreed)
 }

@@ -6,7 +6,7 @@ use miette::Result;
 
 use super::context::Context;
 use super::site::{ChangeArguments, Managed, Opened, scope};
-use super::swap::confirmed;
+use super::swap::{Agreed, confirmed};
 use crate::swap::{Goal, Scope, Standing, differences};
 
 pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<ExitCode> {
@@ -14,7 +14,8 @@ pub(super) fn run(context: &Context, arguments: &ChangeArguments) -> Result<Exit
     let scope = scope(&opened.wanted, &arguments.names)?;
     let goal = goal(&opened.managed(), scope)?;
     let purpose = format!("rollback {}", arguments.names.join(" "));
-    confirmed(context, &mut opened, &goal, purpose.trim_end(), arguments.yes)
+    let agreed = Agreed { yes: arguments.yes, expected: None };
+    confirmed(context, &mut opened, &goal, purpose.trim_end(), &agreed)
 }
 
 /// A swap that is under way is taken back; only when there is none, one that is done.

@@ -4,16 +4,17 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use miette::{IntoDiagnostic, Report, Result, miette};
+use miette::{Diagnostic, IntoDiagnostic, Report, Result, miette};
 
 use super::context::Context;
+use super::expected::Expected;
 use super::output::{Reason, Word};
-use super::plan::{changes, show_nodes, show_steps};
+use super::plan::{changes, described, show_nodes, show_steps};
 use super::site::{ChangeArguments, Managed, Opened, concerns, scope};
 use super::teller::More;
 use crate::definition::Hostname;
 use crate::swap::secrets;
-use crate::swap::{Ending, Goal, PauseAfter, Plan, Survey, Wanted, differences, plan};
+use crate::swap::{Ending, Goal, PauseAfter, Plan, Step, Survey, Wanted, differences, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -29,9 +30,25 @@ pub(super) struct Arguments {
     /// Stop after this node, or after all nodes of this role
     #[arg(long, value_name = "NAME")]
     pause_after: Option<String>,
+    /// Do what this file says, which `plan --out FILE` or `plan --json` wrote, and change nothing if anything else would be
+    /// done
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+}
+
+/// What an operator has agreed to before.
+pub(super) struct Agreed {
+    /// Whatever the plan is.
+    pub(super) yes: bool,
+    /// To no other plan than this one.
+    pub(super) expected: Option<Expected>,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
+    let site = arguments.change.site.site.as_str();
+    let expected =
+        arguments.expect.as_deref().map(|path| Expected::read(path, site)).transpose()?;
+    let agreed = Agreed { yes: arguments.change.yes, expected };
     let mut opened = Opened::new(context, &arguments.change.site)?;
     if let Some(directory) = &arguments.secrets {
         let declared = opened.deployment.declared_secrets();
@@ -49,7 +66,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         true => "swap".to_owned(),
         false => format!("swap {}", arguments.change.names.join(" ")),
     };
-    confirmed(context, &mut opened, &goal, &purpose, arguments.change.yes)
+    confirmed(context, &mut opened, &goal, &purpose, &agreed)
 }
 
 pub(super) fn pause(wanted: &Wanted, name: &str) -> Result<PauseAfter> {
@@ -65,7 +82,7 @@ pub(super) fn confirmed(
     opened: &mut Opened,
     goal: &Goal,
     purpose: &str,
-    yes: bool,
+    agreed: &Agreed,
 ) -> Result<ExitCode> {
     let survey = opened.managed().survey()?;
     let more = |nodes| More { secrets_not_taken: Some(nodes), ..More::default() };
@@ -76,14 +93,15 @@ pub(super) fn confirmed(
         _ => None,
     };
     if let Some(refused) = untrusted {
-        if context.json() {
-            context.output(&more(Vec::new()).report(
-                Word::Refused,
-                Reason::only(&refused),
-                Vec::new(),
-            ))?;
+        return Err(refused_before(context, more(Vec::new()), refused)?);
+    }
+    if let Some(expected) = &agreed.expected {
+        let commands = |step: &Step| opened.platform.commands(step);
+        let standing = differences(&opened.wanted, &survey);
+        let now = described(&opened.wanted, &standing, &planned, &commands);
+        if let Err(differs) = expected.require(&now) {
+            return Err(refused_before(context, more(Vec::new()), differs)?);
         }
-        return Err(Report::new(refused));
     }
     let managed = opened.managed();
     opened.require_secrets(&planned)?;
@@ -96,11 +114,23 @@ pub(super) fn confirmed(
             unused.join(", ")
         ));
     }
-    if !yes && !asked(context, &managed, &survey, &planned)? {
+    if !agreed.yes && !asked(context, &managed, &survey, &planned)? {
         return Ok(ExitCode::FAILURE);
     }
     let unused = unused.into_iter().map(str::to_owned).collect();
     managed.run(context, goal, purpose, more(unused))
+}
+
+/// What to fail with when nothing is begun because of `refusal`; programs are told.
+fn refused_before(
+    context: &Context,
+    more: More,
+    refusal: impl Diagnostic + Send + Sync + 'static,
+) -> Result<Report> {
+    if context.json() {
+        context.output(&more.report(Word::Refused, Reason::only(&refusal), Vec::new()))?;
+    }
+    Ok(Report::new(refusal))
 }
 
 /// The steps to `goal`, if nothing stands in the way. Programs are told what does, and what else there is.
@@ -113,10 +143,7 @@ pub(super) fn possible(
 ) -> Result<Plan> {
     let planned = plan(managed.wanted, goal, survey, &managed.health());
     let Ending::Refused(refusal) = planned.ending else { return Ok(planned) };
-    if context.json() {
-        context.output(&more.report(Word::Refused, Reason::only(&refusal), Vec::new()))?;
-    }
-    Err(Report::new(*refusal))
+    Err(refused_before(context, more, *refusal)?)
 }
 
 /// Shows what will be done, and asks whether it should be.

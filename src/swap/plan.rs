@@ -123,7 +123,17 @@ fn hope(gate: &Gate, survey: &mut Survey, said: &mut BTreeMap<Hostname, Health>)
 }
 
 /// How a node stands against what the site wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Its host, or that of a guest that may be its, is not there.

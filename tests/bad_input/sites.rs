@@ -242,3 +242,27 @@ fn guests_that_cannot_be() {
     let unknown = guest("kind = \"container\"").replace("guests.galera", "guests.galerra");
     hosting("guest_unknown_role", &unknown);
 }
+
+/// A plan, as `imgbuild plan --json` writes it.
+const PLAN: &str = r#"{
+  "verb": "plan", "schema": 1, "site": "campus", "nodes": [], "steps": [], "secrets": [],
+  "ending": "done", "refusal": null
+}"#;
+
+#[test]
+fn a_plan_that_is_none() {
+    let project = whole();
+    let swap = ["swap", "--site", "campus", "--yes", "--expect", "plan.json"];
+    refused("expect_absent", &project, &swap);
+    for (name, text) in [
+        ("expect_cut", PLAN.get(..100).unwrap().to_owned()),
+        ("expect_no_json", "lb1: to be replaced\n".to_owned()),
+        ("expect_other_verb", PLAN.replace("\"plan\"", "\"lab plan\"")),
+        ("expect_newer", PLAN.replace("\"schema\": 1", "\"schema\": 2")),
+        ("expect_incomplete", PLAN.replace("\"steps\": [],", "")),
+        ("expect_other_site", PLAN.replace("campus", "\\u001b[2Jthesis")),
+    ] {
+        project.write("plan.json", &text);
+        refused(name, &project, &swap);
+    }
+}

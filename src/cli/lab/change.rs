@@ -57,7 +57,7 @@ pub(super) fn plan(context: &Context, arguments: &PlanArguments) -> Result<ExitC
     let planned = steps_to(&opened.wanted, &goal, &survey, &managed.health());
     let standing = differences(&opened.wanted, &survey);
     if context.json() {
-        context.output(&described(&standing, &planned, &|_| Vec::new(), Vec::new()))?;
+        context.output(&described(&opened.wanted, &standing, &planned, &|_| Vec::new()))?;
         return end(context, planned, false);
     }
     show_nodes(context, &standing)?;

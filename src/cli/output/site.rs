@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Output;
 use crate::debian::date::Moment;
@@ -11,8 +11,10 @@ use crate::digest::Digest;
 use crate::swap::{Ending, GuestId, Outcome, Phase, Standing, Status};
 
 /// What a swap would do.
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(in crate::cli) struct SitePlan {
+    /// The site.
+    pub(in crate::cli) site: String,
     /// Every node of the site.
     pub(in crate::cli) nodes: Vec<NodeStanding>,
     /// What would be done, in order.
@@ -30,7 +32,7 @@ impl Output for SitePlan {
 }
 
 /// How a plan ends.
-#[derive(Clone, Copy, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) enum Ended {
     /// Everything is as it was wanted.
@@ -55,7 +57,7 @@ impl From<&Ending> for Ended {
 }
 
 /// A node, what it runs, and what the site says.
-#[derive(Serialize, JsonSchema)]
+#[derive(PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(in crate::cli) struct NodeStanding {
     /// The node.
     pub(in crate::cli) node: String,
@@ -74,18 +76,20 @@ pub(in crate::cli) struct NodeStanding {
 }
 
 /// One step of a plan.
-#[derive(Serialize, JsonSchema)]
+#[derive(PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(in crate::cli) struct PlannedStep {
     /// The node that it is about; empty if that is all.
     pub(in crate::cli) node: String,
     /// What is done, in words.
     pub(in crate::cli) step: String,
+    /// Whether it changes anything; if not, something is waited for.
+    pub(in crate::cli) changes: bool,
     /// What an operator would type for the same on the hosts.
     pub(in crate::cli) commands: Vec<String>,
 }
 
 /// Secrets that a node needs.
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(in crate::cli) struct NodeSecrets {
     /// The node.
     pub(in crate::cli) node: String,
