@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
 mod flake;
+mod forge;
 mod pipelines;
 mod recorder;
 mod release;

@@ -19,16 +19,27 @@ impl Recorder {
         fs::create_dir(recorder.path("bin")).unwrap();
         for (name, answer) in programs {
             fs::write(recorder.path(&format!("{name}.answer")), answer).unwrap();
-            let here = recorder.directory.path().display();
-            let script = format!(
-                "#!/bin/bash\n\
-                 printf '%s\\0' {name} \"$@\" $'\\x1e' >>{here}/taken-down\n\
-                 [ {name} != curl ] || cat >>{here}/input\n\
-                 cat {here}/{name}.answer\n"
-            );
-            executable(&recorder.program(name), &script);
+            let answer = format!("cat {}/{name}.answer", recorder.directory.path().display());
+            recorder.answers(name, &answer);
         }
         recorder
+    }
+
+    /// Has the program `name` execute these lines of bash after it has taken down its words, which are `$@`.
+    pub fn answers(&self, name: &str, lines: &str) {
+        let here = self.directory.path().display();
+        let script = format!(
+            "#!/bin/bash\n\
+             printf '%s\\0' {name} \"$@\" $'\\x1e' >>{here}/taken-down\n\
+             [ {name} != curl ] || cat >>{here}/input\n\
+             {lines}\n"
+        );
+        executable(&self.program(name), &script);
+    }
+
+    /// The `PATH` with the programs before all others.
+    pub fn before_others(&self) -> String {
+        format!("{}:{}", self.programs().display(), std::env::var("PATH").unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {

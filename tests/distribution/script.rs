@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::recorder::{Recorder, executable};
 use crate::support::archive::Archive;
@@ -31,7 +30,7 @@ const FORGES: [&str; 11] = [
 ];
 
 /// The script in `project`, with these arguments.
-fn script(project: &Path, arguments: &[&str]) -> Command {
+pub fn script(project: &Path, arguments: &[&str]) -> Command {
     fs::create_dir_all(project.join("ci")).unwrap();
     executable(&project.join("ci/run"), &read("ci/run"));
     let mut command = Command::new(project.join("ci/run"));
@@ -56,7 +55,7 @@ fn text(output: &[u8]) -> String {
 }
 
 #[track_caller]
-fn succeed(command: &mut Command) -> Output {
+pub fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let errors = text(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
@@ -313,68 +312,6 @@ fn the_program_is_found_and_kept() {
     recorder.taken_down();
     succeed(&mut script(directory.path(), &["trim"]));
     assert_eq!(recorder.taken_down()[0][1], "gc");
-}
-
-/// A token that is easy to find again.
-const TOKEN: &str = "glpat-not-for-everybody";
-
-/// Says something below a request of a forge, where there are these comments already, and returns the words of the
-/// last call of curl.
-fn comment(forge: &[(&str, &str)], comments: &str) -> Vec<String> {
-    let recorder = Recorder::new(&[("curl", comments)]);
-    let directory: TempDir = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("out")).unwrap();
-    fs::write(directory.path().join("out/plan.md"), "lb1: replace\n").unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let mut step = script(directory.path(), &["comment", "out/plan.md"]);
-    step.env("PATH", format!("{}:{path}", recorder.programs().display()));
-    step.env("IMGBUILD_COMMENT_TOKEN", TOKEN).envs(forge.iter().copied());
-    succeed(&mut step);
-    let calls = recorder.taken_down();
-    assert_eq!(calls.len(), 2, "{calls:?}");
-    for words in &calls {
-        assert!(words.iter().all(|word| !word.contains(TOKEN)), "{words:?}");
-        assert!(words.windows(2).any(|pair| pair == ["--config", "-"]), "{words:?}");
-    }
-    assert_eq!(recorder.input().matches(TOKEN).count(), 2);
-    let said = fs::read_to_string(directory.path().join("out/comment.json")).unwrap();
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["body"], "<!-- imgbuild -->\nlb1: replace\n");
-    calls.last().unwrap().clone()
-}
-
-#[test]
-fn a_comment_is_made_once_and_then_kept_up_to_date() {
-    if !has("jq") {
-        return;
-    }
-    let gitlab = [
-        ("GITLAB_CI", "true"),
-        ("CI_API_V4_URL", "https://git.example/api/v4"),
-        ("CI_PROJECT_ID", "7"),
-        ("CI_MERGE_REQUEST_IID", "12"),
-    ];
-    let github = [
-        ("GITHUB_ACTIONS", "true"),
-        ("GITHUB_API_URL", "https://api.github.example"),
-        ("GITHUB_REPOSITORY", "anna/campus"),
-        ("IMGBUILD_REQUEST", "12"),
-    ];
-    let notes = "https://git.example/api/v4/projects/7/merge_requests/12/notes";
-    let comments = "https://api.github.example/repos/anna/campus/issues";
-    let other = r#"[{"id": 3, "body": "well done"}]"#;
-    let ours = r#"[{"id": 3, "body": "well done"}, {"id": 5, "body": "<!-- imgbuild -->\nold"}]"#;
-    let cases = [
-        (&gitlab, other, "POST", notes.to_owned()),
-        (&gitlab, ours, "PUT", format!("{notes}/5")),
-        (&github, other, "POST", format!("{comments}/12/comments")),
-        (&github, ours, "PATCH", format!("{comments}/comments/5")),
-    ];
-    for (forge, comments, method, url) in cases {
-        let words = comment(forge, comments);
-        assert!(words.windows(2).any(|pair| pair == ["--request", method]), "{words:?}");
-        assert_eq!(words.last().unwrap(), &url);
-    }
 }
 
 #[test]

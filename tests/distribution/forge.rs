@@ -1,0 +1,141 @@
+//! What `ci/run` says to a forge and asks it: the comment below a request.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::has;
+use crate::recorder::Recorder;
+use crate::script::{script, succeed};
+
+/// A token that is easy to find again.
+const TOKEN: &str = "glpat-not-for-everybody";
+
+const GITLAB: [(&str, &str); 4] = [
+    ("GITLAB_CI", "true"),
+    ("CI_API_V4_URL", "https://git.example/api/v4"),
+    ("CI_PROJECT_ID", "7"),
+    ("CI_MERGE_REQUEST_IID", "12"),
+];
+
+/// Forgejo has the same.
+const GITHUB: [(&str, &str); 4] = [
+    ("GITHUB_ACTIONS", "true"),
+    ("GITHUB_API_URL", "https://api.github.example"),
+    ("GITHUB_REPOSITORY", "anna/campus"),
+    ("IMGBUILD_REQUEST", "12"),
+];
+
+const NOTES: &str = "https://git.example/api/v4/projects/7/merge_requests/12/notes";
+const COMMENTS: &str = "https://api.github.example/repos/anna/campus/issues";
+
+/// What everybody can begin a comment with.
+const PLAN: &str = "<!-- imgbuild -->\nold";
+
+/// A comment of GitLab's, by the user 9 if it is by the token's.
+fn note(id: u32, author: u32, body: &str) -> Value {
+    json!({ "id": id, "author": { "id": author }, "body": body })
+}
+
+/// A comment of GitHub's or Forgejo's.
+fn remark(id: u32, (login, user): (&str, i64), body: &str) -> Value {
+    json!({ "id": id, "user": { "login": login, "id": user }, "body": body })
+}
+
+/// Says something below a request of a forge, where there are these pages of comments already, and returns the methods
+/// and addresses of what was changed. A forge that `refuses` changes no comment.
+fn comment(forge: &[(&str, &str)], pages: &[Value], refuses: bool) -> Vec<(String, String)> {
+    let recorder = Recorder::new(&[]);
+    let directory: TempDir = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("out")).unwrap();
+    fs::write(directory.path().join("out/plan.md"), "lb1: replace\n").unwrap();
+    for (number, page) in (1..).zip(pages) {
+        fs::write(directory.path().join(format!("page{number}")), page.to_string()).unwrap();
+    }
+    let refused = if refuses { "*PUT*|*PATCH*) exit 22 ;;" } else { "" };
+    recorder.answers(
+        "curl",
+        &format!(
+            "url=${{!#}}\n\
+             case \"$*\" in\n\
+             {refused}\n\
+             */user) echo '{{\"id\": 9}}' ;;\n\
+             *\\?per_page=100*) cat page\"${{url##*page=}}\" 2>/dev/null || echo '[]' ;;\n\
+             esac"
+        ),
+    );
+    let mut step = script(directory.path(), &["comment", "out/plan.md"]);
+    step.env("PATH", recorder.before_others());
+    step.env("IMGBUILD_COMMENT_TOKEN", TOKEN).envs(forge.iter().copied());
+    succeed(&mut step);
+    let calls = recorder.taken_down();
+    for words in &calls {
+        assert!(words.iter().all(|word| !word.contains(TOKEN)), "{words:?}");
+        assert!(words.windows(2).any(|pair| pair == ["--config", "-"]), "{words:?}");
+    }
+    assert_eq!(recorder.input().matches(TOKEN).count(), calls.len());
+    let said = fs::read_to_string(directory.path().join("out/comment.json")).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["body"], "<!-- imgbuild -->\nlb1: replace\n");
+    let changes = calls.into_iter().filter_map(|words| {
+        let method = words.iter().position(|word| word == "--request")? + 1;
+        Some((words[method].clone(), words.last().unwrap().clone()))
+    });
+    changes.collect()
+}
+
+#[test]
+fn a_comment_is_made_once_and_then_kept_up_to_date() {
+    if !has("jq") {
+        return;
+    }
+    let (bot, actions) = (("github-actions[bot]", 41_898_282), ("forgejo-actions", -2));
+    let well = ("anna", 7);
+    let cases = [
+        (&GITLAB, json!([note(3, 7, "well done")]), "POST", NOTES.to_owned()),
+        (&GITLAB, json!([note(3, 7, "no"), note(5, 9, PLAN)]), "PUT", format!("{NOTES}/5")),
+        (&GITLAB, json!([note(5, 9, PLAN), note(4, 9, PLAN)]), "PUT", format!("{NOTES}/5")),
+        (&GITHUB, json!([remark(3, well, "well")]), "POST", format!("{COMMENTS}/12/comments")),
+        (&GITHUB, json!([remark(5, bot, PLAN)]), "PATCH", format!("{COMMENTS}/comments/5")),
+        (&GITHUB, json!([remark(5, actions, PLAN)]), "PATCH", format!("{COMMENTS}/comments/5")),
+        // Others of the same bot are none of ours.
+        (&GITHUB, json!([remark(5, bot, "well")]), "POST", format!("{COMMENTS}/12/comments")),
+        (&GITHUB, json!([]), "POST", format!("{COMMENTS}/12/comments")),
+    ];
+    for (forge, comments, method, url) in cases {
+        let changes = comment(forge, std::slice::from_ref(&comments), false);
+        assert_eq!(changes, [(method.to_owned(), url)], "{comments}");
+    }
+}
+
+#[test]
+fn nobody_else_takes_over_the_comment_or_keeps_it_from_being_made() {
+    if !has("jq") {
+        return;
+    }
+    // Whoever can comment begins a comment as ours does, before and after it.
+    let ours = ("github-actions[bot]", 41_898_282);
+    for mallory in [("mallory", 8), ("github-actions", 8), ("forgejo-actions", 8)] {
+        let made = comment(&GITHUB, &[json!([remark(3, mallory, PLAN)])], false);
+        assert_eq!(made, [("POST".to_owned(), format!("{COMMENTS}/12/comments"))], "{mallory:?}");
+        let beside = [remark(3, mallory, PLAN), remark(4, ours, PLAN), remark(5, mallory, PLAN)];
+        let changed = comment(&GITHUB, &[json!(beside)], false);
+        assert_eq!(changed, [("PATCH".to_owned(), format!("{COMMENTS}/comments/4"))]);
+    }
+    let made = comment(&GITLAB, &[json!([note(3, 8, PLAN)])], false);
+    assert_eq!(made, [("POST".to_owned(), NOTES.to_owned())]);
+    // Or fills a page.
+    let noise: Vec<Value> = (100..200).map(|id| note(id, 8, "well")).collect();
+    let changed = comment(&GITLAB, &[json!(noise), json!([note(5, 9, PLAN)])], false);
+    assert_eq!(changed, [("PUT".to_owned(), format!("{NOTES}/5"))]);
+    // Forgejo answers with all comments at once, whatever page is asked for.
+    let noise = (100..300).map(|id| remark(id, ("anna", 7), "well"));
+    let all: Vec<Value> = noise.chain([remark(300, ("forgejo-actions", -2), PLAN)]).collect();
+    let changed = comment(&GITHUB, &[json!(all), json!(all)], false);
+    assert_eq!(changed, [("PATCH".to_owned(), format!("{COMMENTS}/comments/300"))]);
+    // What may not be changed is said anew.
+    let calls = comment(&GITLAB, &[json!([note(5, 9, PLAN)])], true);
+    let [refused, made] = <[(String, String); 2]>::try_from(calls).unwrap();
+    assert_eq!((refused.0.as_str(), made), ("PUT", ("POST".to_owned(), NOTES.to_owned())));
+}
