@@ -26,6 +26,7 @@ const FORGES: [&str; 11] = [
     "IMGBUILD_LAYERS_TO",
     "IMGBUILD_REGISTRY",
     "IMGBUILD_REGISTRY_PASSWORD",
+    "IMGBUILD_REGISTRY_GIVES",
     "IMGBUILD_REGISTRY_USER",
 ];
 
@@ -105,6 +106,7 @@ fn every_step_calls_verbs_as_they_are() {
             succeed(&mut step);
             let calls = recorder.taken_down();
             for words in &calls {
+            step.env("IMGBUILD_REGISTRY_GIVES", "yes");
                 let parsed = imgbuild::cli::command().try_get_matches_from(words);
                 assert!(parsed.is_ok(), "{words:?}\n{}", parsed.unwrap_err());
             }
@@ -169,7 +171,7 @@ fn keys_sign_from_files_that_nobody_else_can_read_and_that_go_again() {
 }
 
 #[test]
-fn whoever_has_the_password_of_the_registry_gives_layers_and_all_others_take_them() {
+fn only_who_is_meant_to_gives_layers_and_all_others_take_them_whatever_password_they_have() {
     if !has("jq") {
         return;
     }
@@ -186,7 +188,7 @@ fn whoever_has_the_password_of_the_registry_gives_layers_and_all_others_take_the
             seen.display()
         ),
     );
-    let run = |step: &str, password: Option<&str>| {
+    let run = |step: &str, password: Option<&str>, gives: &str| {
         let mut command = script(directory.path(), &[step, "haproxy"]);
         command.env("IMGBUILD", &program).env("IMGBUILD_REGISTRY", "registry.example:5000/campus");
         command.env("IMGBUILD_REGISTRY_USER", "ci").env_remove("REGISTRY_AUTH_FILE");
@@ -198,20 +200,30 @@ fn whoever_has_the_password_of_the_registry_gives_layers_and_all_others_take_the
         let _ = fs::remove_file(&seen);
         (told, errors)
     };
-    let (told, _) = run("build", None);
-    assert_eq!(told.trim_end(), "registry.example:5000/campus/layers \n0");
-    for step in ["build", "push"] {
-        let (told, _) = run(step, Some("a \"word\"\\"));
+        command.env("IMGBUILD_REGISTRY_GIVES", gives);
+    // Whoever has no password takes from a registry that asks for none.
+    for gives in ["yes", "no"] {
+        let (told, _) = run("build", None, gives);
+        assert_eq!(told.trim_end(), "registry.example:5000/campus/layers \n0");
+    }
+    let (from, to) =
+        ("registry.example:5000/campus/layers ", " registry.example:5000/campus/layers");
+    for (step, gives, place) in
+        [("build", "yes", to), ("push", "yes", to), ("build", "no", from), ("build", "", from)]
+    {
+        let (told, _) = run(step, Some("a \"word\"\\"), gives);
         let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines[..3], [" registry.example:5000/campus/layers", "0", "600"], "{step}");
+        assert_eq!(lines[..3], [place, "0", "600"], "{step}: {gives}");
         let file: Value = serde_json::from_str(&lines[3..lines.len() - 1].concat()).unwrap();
         // `ci:a "word"\`
         let login = "Y2k6YSAid29yZCJc";
         assert_eq!(file["auths"]["registry.example:5000"]["auth"], login, "{step}: {told}");
         assert!(!Path::new(lines[lines.len() - 1]).exists(), "{step}: the login is still there");
     }
-    let (told, errors) = run("push", None);
-    assert!(told.is_empty() && errors.contains("haproxy is not pushed"), "{told}{errors}");
+    for (password, gives) in [(None, "yes"), (Some("word"), "no"), (Some("word"), "")] {
+        let (told, errors) = run("push", password, gives);
+        assert!(told.is_empty() && errors.contains("haproxy is not pushed"), "{told}{errors}");
+    }
 }
 
 #[test]
