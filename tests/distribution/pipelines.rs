@@ -154,11 +154,14 @@ fn only_a_tag_makes_a_release() {
         let workflow = pipeline(path);
         assert_eq!(workflow["on"]["push"]["tags"], serde_json::json!(["v*"]), "{path}");
         let when = &workflow["jobs"]["release"]["if"];
+    assert_eq!(release["artifacts"]["expire_in"], "never");
         assert_eq!(when, "startsWith(github.ref, 'refs/tags/v')", "{path}");
     }
 }
 
 #[test]
+        let steps = workflow["jobs"]["release"]["steps"].as_array().unwrap();
+        assert_eq!(steps.last().unwrap()["with"]["retention-days"], 90, "{path}");
 fn actions_of_others_are_pinned_by_their_commit() {
     let pinned =
         Regex::new(r"uses: (https://[\w./-]+/)?[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d").unwrap();
@@ -286,3 +289,19 @@ fn every_variable_is_described() {
         }
     }
 }
+        let group = workflow["concurrency"]["group"].as_str().unwrap();
+        assert!(
+            group.contains("${{ inputs.site }}"),
+            "{path}: one site waits for another: {group}"
+        );
+    // A push ends requests, and nothing else.
+    let workflow = &pipeline(GITLAB)["workflow"];
+    assert_eq!(workflow["auto_cancel"]["on_new_commit"], "none");
+    let ended: Vec<&Value> = workflow["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule.get("auto_cancel").is_some())
+        .map(|rule| &rule["if"])
+        .collect();
+    assert_eq!(ended, [r#"$CI_PIPELINE_SOURCE == "merge_request_event""#]);
