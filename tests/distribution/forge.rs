@@ -1,4 +1,4 @@
-//! What `ci/run` says to a forge and asks it: the comment below a request.
+//! What `ci/run` says to a forge and asks it: the comment below a request, and which commit is the newest.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::has;
 use crate::recorder::Recorder;
-use crate::script::{script, succeed};
+use crate::script::{script, succeed, text};
 
 /// A token that is easy to find again.
 const TOKEN: &str = "glpat-not-for-everybody";
@@ -138,4 +138,91 @@ fn nobody_else_takes_over_the_comment_or_keeps_it_from_being_made() {
     let calls = comment(&GITLAB, &[json!([note(5, 9, PLAN)])], true);
     let [refused, made] = <[(String, String); 2]>::try_from(calls).unwrap();
     assert_eq!((refused.0.as_str(), made), ("PUT", ("POST".to_owned(), NOTES.to_owned())));
+}
+
+/// The commit that a run is of.
+const COMMIT: &str = "5745c2c0000000000000000000000000000000aa";
+
+#[test]
+fn a_commit_that_is_no_longer_the_newest_is_not_swapped() {
+    let gitlab = [
+        ("GITLAB_CI", "true"),
+        ("CI_PROJECT_URL", "https://git.example/anna/campus"),
+        ("CI_DEFAULT_BRANCH", "main"),
+        ("CI_COMMIT_SHA", COMMIT),
+        ("CI_JOB_TOKEN", TOKEN),
+    ];
+    let github = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_SERVER_URL", "https://git.example"),
+        ("GITHUB_REPOSITORY", "anna/campus"),
+        ("GITHUB_REF_NAME", "main"),
+        ("GITHUB_SHA", COMMIT),
+        ("IMGBUILD_REPOSITORY_TOKEN", TOKEN),
+    ];
+    for forge in [&gitlab[..], &github[..]] {
+        for (head, swaps) in [(COMMIT, true), (&COMMIT.replace('a', "b"), false), ("", false)] {
+            let recorder = Recorder::new(&[("imgbuild", "{}")]);
+            // As git: with another exit code if there is no such branch.
+            let answer =
+                if head.is_empty() { "exit 2" } else { "echo -e \"$HEAD\\trefs/heads/main\"" };
+            let seen = format!("env >{}\n{answer}", recorder.programs().join("seen").display());
+            recorder.answers("git", &seen);
+            let directory = tempfile::tempdir().unwrap();
+            let mut step = script(directory.path(), &["swap", "campus"]);
+            step.env("PATH", recorder.before_others()).env("HEAD", head);
+            step.env("IMGBUILD", recorder.program("imgbuild")).envs(forge.iter().copied());
+            let output = step.output().unwrap();
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.success(), swaps, "{head}: {errors}");
+            let mut calls = recorder.taken_down();
+            let asked = calls.remove(0);
+            let url = "https://git.example/anna/campus.git";
+            assert_eq!(asked[..2], ["git", "ls-remote"], "{asked:?}");
+            assert_eq!(asked[asked.len() - 2..], [url, "refs/heads/main"]);
+            assert!(asked.iter().all(|word| !word.contains(TOKEN)), "{asked:?}");
+            // The login goes to that place and to no other.
+            let seen = fs::read_to_string(recorder.programs().join("seen")).unwrap();
+            let key = format!("GIT_CONFIG_KEY_0=http.{url}.extraHeader\n");
+            assert!(seen.contains(&key) && seen.contains("Authorization: Basic "), "{seen}");
+            let verbs: Vec<&str> = calls.iter().map(|words| words[1].as_str()).collect();
+            let wanted: &[&str] = if swaps { &["preflight", "swap"] } else { &[] };
+            assert_eq!(verbs, wanted, "{head}: {errors}");
+            if !swaps && !head.is_empty() {
+                assert!(errors.contains(&format!("main is at {head} by now")), "{errors}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_swap_is_held_to_the_plan_that_was_seen_and_a_plan_that_is_refused_ends_before() {
+    if !has("jq") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(&[]);
+    let run = |step: &str, lines: &str| {
+        recorder.answers("imgbuild", lines);
+        let mut step = script(directory.path(), &[step, "campus"]);
+        step.env("IMGBUILD", recorder.program("imgbuild"));
+        step.env("GITHUB_STEP_SUMMARY", directory.path().join("summary")).output().unwrap()
+    };
+    let plans = |ending: &str, code: u8| {
+        format!(
+            "echo \"lb1: to be replaced\"; echo '{{\"ending\": \"{ending}\"}}' >out/plan.json; exit {code}"
+        )
+    };
+    assert!(run("preview", &plans("done", 0)).status.success());
+    let call = recorder.taken_down().remove(0);
+    assert!(call.windows(2).any(|pair| pair == ["--out", "out/plan.json"]), "{call:?}");
+    let summary = fs::read_to_string(directory.path().join("summary")).unwrap();
+    assert!(summary.contains("lb1: to be replaced"), "{summary}");
+    // Below a request it is told what is refused; nobody is asked to approve it.
+    assert!(run("plan", &plans("refused", 1)).status.success());
+    assert!(!run("preview", &plans("refused", 1)).status.success());
+    recorder.taken_down();
+    assert!(run("swap", "true").status.success());
+    let call = recorder.taken_down().pop().unwrap();
+    assert!(call.windows(2).any(|pair| pair == ["--expect", "out/plan.json"]), "{call:?}");
 }

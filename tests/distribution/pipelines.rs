@@ -104,7 +104,11 @@ fn every_role_is_built_everywhere() {
         project.roles().filter(|role| is_pinned(role)).map(|role| role.name.to_string()).collect();
     // Each with the format in which it is booted.
     let gitlab = pipeline(GITLAB);
-    let matrix = gitlab["build"]["parallel"]["matrix"].as_array().unwrap();
+    for job in ["build", "build-request"] {
+        assert_eq!(gitlab[job]["extends"], ".build", "{GITLAB}");
+        assert!(gitlab[job].get("parallel").is_none(), "{GITLAB}");
+    }
+    let matrix = gitlab[".build"]["parallel"]["matrix"].as_array().unwrap();
     let mut built = Vec::new();
     for entry in matrix {
         let roles = match &entry["ROLE"] {
@@ -150,18 +154,18 @@ fn sites_are_those_of_the_project() {
 fn only_a_tag_makes_a_release() {
     let release = &pipeline(GITLAB)["release"];
     assert_eq!(release["rules"], serde_json::json!([{ "if": "$CI_COMMIT_TAG =~ /^v/" }]));
+    assert_eq!(release["artifacts"]["expire_in"], "never");
     for path in ACTIONS {
         let workflow = pipeline(path);
         assert_eq!(workflow["on"]["push"]["tags"], serde_json::json!(["v*"]), "{path}");
         let when = &workflow["jobs"]["release"]["if"];
-    assert_eq!(release["artifacts"]["expire_in"], "never");
         assert_eq!(when, "startsWith(github.ref, 'refs/tags/v')", "{path}");
+        let steps = workflow["jobs"]["release"]["steps"].as_array().unwrap();
+        assert_eq!(steps.last().unwrap()["with"]["retention-days"], 90, "{path}");
     }
 }
 
 #[test]
-        let steps = workflow["jobs"]["release"]["steps"].as_array().unwrap();
-        assert_eq!(steps.last().unwrap()["with"]["retention-days"], 90, "{path}");
 fn actions_of_others_are_pinned_by_their_commit() {
     let pinned =
         Regex::new(r"uses: (https://[\w./-]+/)?[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d").unwrap();
@@ -196,6 +200,7 @@ fn few_steps_are_given_a_secret_and_none_of_a_fork() {
                 .collect();
             let wanted: &[&str] = match name.as_str() {
                 "plan" => &[r#"ci/run plan "$IMGBUILD_SITE""#, "ci/run comment out/plan.md"],
+                "preview" => &[r#"ci/run preview "$IMGBUILD_SITE""#],
                 // Forgejo keeps no secret from a branch, so there layers are only taken.
                 "build" if path == "ci/forgejo.yml" => {
                     &[r#"ci/run sign "$ROLE""#, r#"ci/run push "$ROLE""#]
@@ -217,8 +222,93 @@ fn few_steps_are_given_a_secret_and_none_of_a_fork() {
         assert!(plan.contains("head.repo.full_name == github.repository"), "{path}: {plan}");
         assert!(workflow["on"].get("pull_request_target").is_none(), "{path}");
     }
-    let plan = pipeline(GITLAB)["plan"]["rules"][0]["if"].as_str().unwrap().to_owned();
+    // GitLab gives variables to environments, and protected ones to whatever is protected: tags, too.
+    let gitlab = pipeline(GITLAB);
+    let plan = gitlab["plan"]["rules"][0]["if"].as_str().unwrap();
     assert!(plan.contains("$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID"), "{plan}");
+    let jobs = gitlab.as_object().unwrap().iter().filter(|(_, job)| job["script"].is_array());
+    for (name, job) in jobs {
+        let script = strings(&job["script"]);
+        let gives =
+            script.iter().any(|line| line.contains("run sign") || line.contains("run push"));
+        let environment = job["environment"]["name"].as_str().unwrap_or_default();
+        let wanted = match name.as_str() {
+            "build" => "$IMGBUILD_SITE/sign",
+            "plan" | "preview" => "$IMGBUILD_SITE/plan",
+            "swap" => "$IMGBUILD_SITE/swap",
+            _ => "",
+        };
+        assert_eq!(environment, wanted, "{name}");
+        let meant_to = job["variables"]["IMGBUILD_REGISTRY_GIVES"] == "yes";
+        assert_eq!((gives, meant_to), (name == "build", name == "build"), "{name}");
+        if ["build", "preview", "swap"].contains(&name.as_str()) {
+            let rules = job["rules"].as_array().unwrap();
+            let when = rules[0]["if"].as_str().unwrap();
+            assert_eq!(rules.len(), 1, "{name}");
+            assert!(when.starts_with("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"), "{name}: {when}");
+            assert!(!when.contains("||"), "{name}: {when}");
+        }
+    }
+}
+
+#[test]
+fn what_is_deployed_takes_no_cache_that_a_request_or_a_branch_can_write() {
+    let gitlab = pipeline(GITLAB);
+    for part in [&gitlab, &gitlab["default"], &gitlab[".build"], &gitlab["build"]] {
+        assert!(part.get("cache").is_none(), "{part}");
+    }
+    let key = gitlab["build-request"]["cache"]["key"].as_str().unwrap();
+    assert!(key.contains("$CI_COMMIT_REF_PROTECTED"), "{key}");
+    // GitHub keeps caches of branches apart, Forgejo only those of pull requests.
+    let forgejo = pipeline("ci/forgejo.yml");
+    let cache = |step: &&Value| step["uses"].as_str().is_some_and(|it| it.contains("/cache@"));
+    for step in all_steps(&forgejo).into_iter().filter(cache) {
+        assert_eq!(step["if"], "github.event_name == 'pull_request'");
+    }
+    // And nothing runs for the default branch on what others bring.
+    for path in ACTIONS {
+        let events: Vec<String> =
+            pipeline(path)["on"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(events, ["push", "pull_request", "schedule", "workflow_dispatch"], "{path}");
+    }
+}
+
+#[test]
+fn a_plan_is_there_to_be_seen_before_anybody_approves_the_swap() {
+    let gitlab = pipeline(GITLAB);
+    assert!(strings(&gitlab["swap"]["needs"]).contains(&"preview".to_owned()));
+    let kept = strings(&gitlab["preview"]["artifacts"]["paths"]);
+    assert_eq!(kept, ["out/plan.json", "out/plan.md"]);
+    assert_eq!(gitlab["preview"]["rules"][0]["if"], gitlab["swap"]["rules"][0]["if"]);
+    for path in ACTIONS {
+        let workflow = pipeline(path);
+        let (preview, swap) = (&workflow["jobs"]["preview"], &workflow["jobs"]["swap"]);
+        assert!(strings(&swap["needs"]).contains(&"preview".to_owned()), "{path}");
+        assert_eq!(preview["if"], swap["if"], "{path}");
+        // Not by the token that may replace guests.
+        if path == "ci/forgejo.yml" {
+            assert!(preview.to_string().contains("secrets.IMGBUILD_PROXMOX_AUDIT_TOKEN"));
+            assert!(!preview.to_string().contains("secrets.IMGBUILD_PROXMOX_TOKEN"));
+        } else {
+            assert_eq!(preview["environment"], "plan", "{path}");
+        }
+        let with = |job: &Value, action: &str| {
+            let steps = job["steps"].as_array().unwrap();
+            let uses = |step: &&Value| step["uses"].as_str().is_some_and(|it| it.contains(action));
+            steps.iter().filter(uses).map(|step| step["with"].clone()).collect::<Vec<_>>()
+        };
+        let given = with(preview, "/upload-artifact@");
+        assert_eq!(
+            given,
+            [serde_json::json!({
+                "name": "plan", "path": "out/plan.json\nout/plan.md\n"
+            })],
+            "{path}"
+        );
+        let taken = serde_json::json!({ "name": "plan", "path": "out" });
+        // Last, so that nothing that was built lies over it.
+        assert_eq!(with(swap, "/download-artifact@").last(), Some(&taken), "{path}");
+    }
 }
 
 #[test]
@@ -270,10 +360,26 @@ fn a_swap_is_started_by_hand_and_never_twice_at_once() {
         assert_eq!(swap["concurrency"]["cancel-in-progress"], false, "{path}");
         assert!(swap["concurrency"]["group"].is_string(), "{path}");
         // A push would otherwise end the run that it is a part of.
+        let group = workflow["concurrency"]["group"].as_str().unwrap();
+        assert!(
+            group.contains("${{ inputs.site }}"),
+            "{path}: one site waits for another: {group}"
+        );
         let cancels = workflow["concurrency"]["cancel-in-progress"].as_str().unwrap();
         assert_eq!(cancels, "${{ github.event_name == 'pull_request' }}", "{path}");
     }
     assert!(pipeline("ci/github.yml")["jobs"]["swap"]["environment"].is_string());
+    // A push ends requests, and nothing else.
+    let workflow = &pipeline(GITLAB)["workflow"];
+    assert_eq!(workflow["auto_cancel"]["on_new_commit"], "none");
+    let ended: Vec<&Value> = workflow["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule.get("auto_cancel").is_some())
+        .map(|rule| &rule["if"])
+        .collect();
+    assert_eq!(ended, [r#"$CI_PIPELINE_SOURCE == "merge_request_event""#]);
 }
 
 #[test]
@@ -289,19 +395,3 @@ fn every_variable_is_described() {
         }
     }
 }
-        let group = workflow["concurrency"]["group"].as_str().unwrap();
-        assert!(
-            group.contains("${{ inputs.site }}"),
-            "{path}: one site waits for another: {group}"
-        );
-    // A push ends requests, and nothing else.
-    let workflow = &pipeline(GITLAB)["workflow"];
-    assert_eq!(workflow["auto_cancel"]["on_new_commit"], "none");
-    let ended: Vec<&Value> = workflow["rules"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|rule| rule.get("auto_cancel").is_some())
-        .map(|rule| &rule["if"])
-        .collect();
-    assert_eq!(ended, [r#"$CI_PIPELINE_SOURCE == "merge_request_event""#]);

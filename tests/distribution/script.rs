@@ -15,8 +15,9 @@ use crate::support::project::{Project, STORE_VARIABLE};
 use crate::{has, read, root};
 
 /// What decides in a pipeline how the script behaves. None of it may come from where the tests run.
-const FORGES: [&str; 11] = [
+const FORGES: [&str; 13] = [
     "GITHUB_ACTIONS",
+    "GITHUB_STEP_SUMMARY",
     "GITLAB_CI",
     "IMGBUILD",
     "IMGBUILD_SITE",
@@ -25,8 +26,8 @@ const FORGES: [&str; 11] = [
     "IMGBUILD_LAYERS_FROM",
     "IMGBUILD_LAYERS_TO",
     "IMGBUILD_REGISTRY",
-    "IMGBUILD_REGISTRY_PASSWORD",
     "IMGBUILD_REGISTRY_GIVES",
+    "IMGBUILD_REGISTRY_PASSWORD",
     "IMGBUILD_REGISTRY_USER",
 ];
 
@@ -51,7 +52,7 @@ pub fn steps() -> BTreeSet<String> {
     lines.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-fn text(output: &[u8]) -> String {
+pub fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 
@@ -62,6 +63,9 @@ pub fn succeed(command: &mut Command) -> Output {
     assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
     output
 }
+
+/// What makes a recorder plan as imgbuild does: words for people, and a file for a swap.
+const PLANS: &str = r#"echo "lb1: to be replaced"; echo '{"ending": "done"}' >out/plan.json"#;
 
 #[test]
 fn every_step_calls_verbs_as_they_are() {
@@ -83,7 +87,8 @@ fn every_step_calls_verbs_as_they_are() {
         (&["boot", "files", "qcow2"], &["boot"]),
         (&["trim"], &["gc"]),
         (&["plan", "campus"], &["plan"]),
-        (&["swap", "campus"], &["preflight", "plan", "swap"]),
+        (&["preview", "campus"], &["plan"]),
+        (&["swap", "campus"], &["preflight", "swap"]),
     ];
     // These install packages, look for the program, and talk to a forge.
     let others = ["tools", "prepare", "program", "comment"];
@@ -93,11 +98,15 @@ fn every_step_calls_verbs_as_they_are() {
     for site in [None, Some("campus")] {
         for (arguments, verbs) in cases {
             let recorder = Recorder::new(&[("imgbuild", r#"{"unlocked": []}"#)]);
+            if arguments[0] == "preview" {
+                recorder.answers("imgbuild", PLANS);
+            }
             let directory = tempfile::tempdir().unwrap();
             let mut step = script(directory.path(), arguments);
             step.env("IMGBUILD", recorder.program("imgbuild"));
             step.env("IMGBUILD_SIGNING_KEY_TEXT", "a key");
             step.env("IMGBUILD_REGISTRY", "registry.example/campus");
+            step.env("IMGBUILD_REGISTRY_GIVES", "yes");
             step.env("IMGBUILD_REGISTRY_USER", "ci").env("IMGBUILD_REGISTRY_PASSWORD", "word");
             if let Some(site) = site {
                 step.env("IMGBUILD_SITE", site);
@@ -106,7 +115,6 @@ fn every_step_calls_verbs_as_they_are() {
             succeed(&mut step);
             let calls = recorder.taken_down();
             for words in &calls {
-            step.env("IMGBUILD_REGISTRY_GIVES", "yes");
                 let parsed = imgbuild::cli::command().try_get_matches_from(words);
                 assert!(parsed.is_ok(), "{words:?}\n{}", parsed.unwrap_err());
             }
@@ -120,7 +128,7 @@ fn every_step_calls_verbs_as_they_are() {
             let for_site = ["audit", "build", "report", "bills", "sign", "push", "boot"]
                 .contains(&arguments[0])
                 || *arguments == ["lint", "haproxy"];
-            let named = ["plan", "swap"].contains(&arguments[0]);
+            let named = ["plan", "preview", "swap"].contains(&arguments[0]);
             assert_eq!(told, named || (for_site && site.is_some()), "{arguments:?}: {calls:?}");
         }
     }
@@ -192,6 +200,7 @@ fn only_who_is_meant_to_gives_layers_and_all_others_take_them_whatever_password_
         let mut command = script(directory.path(), &[step, "haproxy"]);
         command.env("IMGBUILD", &program).env("IMGBUILD_REGISTRY", "registry.example:5000/campus");
         command.env("IMGBUILD_REGISTRY_USER", "ci").env_remove("REGISTRY_AUTH_FILE");
+        command.env("IMGBUILD_REGISTRY_GIVES", gives);
         if let Some(password) = password {
             command.env("IMGBUILD_REGISTRY_PASSWORD", password);
         }
@@ -200,7 +209,6 @@ fn only_who_is_meant_to_gives_layers_and_all_others_take_them_whatever_password_
         let _ = fs::remove_file(&seen);
         (told, errors)
     };
-        command.env("IMGBUILD_REGISTRY_GIVES", gives);
     // Whoever has no password takes from a registry that asks for none.
     for gives in ["yes", "no"] {
         let (told, _) = run("build", None, gives);
