@@ -1,13 +1,14 @@
 //! What `ci/run` says to a forge and asks it: the comment below a request, and which commit is the newest.
 
 use std::fs;
+use std::process::Output;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::has;
 use crate::recorder::Recorder;
-use crate::script::{script, succeed, text};
+use crate::script::{script, text};
 
 /// A token that is easy to find again.
 const TOKEN: &str = "glpat-not-for-everybody";
@@ -43,9 +44,18 @@ fn remark(id: u32, (login, user): (&str, i64), body: &str) -> Value {
     json!({ "id": id, "user": { "login": login, "id": user }, "body": body })
 }
 
-/// Says something below a request of a forge, where there are these pages of comments already, and returns the methods
-/// and addresses of what was changed. A forge that `refuses` changes no comment.
-fn comment(forge: &[(&str, &str)], pages: &[Value], refuses: bool) -> Vec<(String, String)> {
+/// The methods and addresses of what was changed, or meant to be.
+type Changes = Vec<(String, String)>;
+
+/// Says something below a request of a forge, where there are these pages of comments already.
+fn comment(forge: &[(&str, &str)], pages: &[Value]) -> Changes {
+    let (output, changes) = attempt(forge, pages, "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    changes
+}
+
+/// The same, with a forge that refuses requests of which the words are like the pattern `refused`.
+fn attempt(forge: &[(&str, &str)], pages: &[Value], refused: &str) -> (Output, Changes) {
     let recorder = Recorder::new(&[]);
     let directory: TempDir = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("out")).unwrap();
@@ -53,7 +63,7 @@ fn comment(forge: &[(&str, &str)], pages: &[Value], refuses: bool) -> Vec<(Strin
     for (number, page) in (1..).zip(pages) {
         fs::write(directory.path().join(format!("page{number}")), page.to_string()).unwrap();
     }
-    let refused = if refuses { "*PUT*|*PATCH*) exit 22 ;;" } else { "" };
+    let refused = if refused.is_empty() { String::new() } else { format!("{refused}) exit 22 ;;") };
     recorder.answers(
         "curl",
         &format!(
@@ -68,21 +78,24 @@ fn comment(forge: &[(&str, &str)], pages: &[Value], refuses: bool) -> Vec<(Strin
     let mut step = script(directory.path(), &["comment", "out/plan.md"]);
     step.env("PATH", recorder.before_others());
     step.env("IMGBUILD_COMMENT_TOKEN", TOKEN).envs(forge.iter().copied());
-    succeed(&mut step);
+    let output = step.output().unwrap();
     let calls = recorder.taken_down();
     for words in &calls {
         assert!(words.iter().all(|word| !word.contains(TOKEN)), "{words:?}");
         assert!(words.windows(2).any(|pair| pair == ["--config", "-"]), "{words:?}");
     }
     assert_eq!(recorder.input().matches(TOKEN).count(), calls.len());
-    let said = fs::read_to_string(directory.path().join("out/comment.json")).unwrap();
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["body"], "<!-- imgbuild -->\nlb1: replace\n");
+    if output.status.success() {
+        let said = fs::read_to_string(directory.path().join("out/comment.json")).unwrap();
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["body"], "<!-- imgbuild -->\nlb1: replace\n");
+    }
     let changes = calls.into_iter().filter_map(|words| {
         let method = words.iter().position(|word| word == "--request")? + 1;
         Some((words[method].clone(), words.last().unwrap().clone()))
     });
-    changes.collect()
+    let changes = changes.collect();
+    (output, changes)
 }
 
 #[test]
@@ -104,7 +117,7 @@ fn a_comment_is_made_once_and_then_kept_up_to_date() {
         (&GITHUB, json!([]), "POST", format!("{COMMENTS}/12/comments")),
     ];
     for (forge, comments, method, url) in cases {
-        let changes = comment(forge, std::slice::from_ref(&comments), false);
+        let changes = comment(forge, std::slice::from_ref(&comments));
         assert_eq!(changes, [(method.to_owned(), url)], "{comments}");
     }
 }
@@ -117,27 +130,33 @@ fn nobody_else_takes_over_the_comment_or_keeps_it_from_being_made() {
     // Whoever can comment begins a comment as ours does, before and after it.
     let ours = ("github-actions[bot]", 41_898_282);
     for mallory in [("mallory", 8), ("github-actions", 8), ("forgejo-actions", 8)] {
-        let made = comment(&GITHUB, &[json!([remark(3, mallory, PLAN)])], false);
+        let made = comment(&GITHUB, &[json!([remark(3, mallory, PLAN)])]);
         assert_eq!(made, [("POST".to_owned(), format!("{COMMENTS}/12/comments"))], "{mallory:?}");
         let beside = [remark(3, mallory, PLAN), remark(4, ours, PLAN), remark(5, mallory, PLAN)];
-        let changed = comment(&GITHUB, &[json!(beside)], false);
+        let changed = comment(&GITHUB, &[json!(beside)]);
         assert_eq!(changed, [("PATCH".to_owned(), format!("{COMMENTS}/comments/4"))]);
     }
-    let made = comment(&GITLAB, &[json!([note(3, 8, PLAN)])], false);
+    let made = comment(&GITLAB, &[json!([note(3, 8, PLAN)])]);
     assert_eq!(made, [("POST".to_owned(), NOTES.to_owned())]);
     // Or fills a page.
     let noise: Vec<Value> = (100..200).map(|id| note(id, 8, "well")).collect();
-    let changed = comment(&GITLAB, &[json!(noise), json!([note(5, 9, PLAN)])], false);
+    let changed = comment(&GITLAB, &[json!(noise), json!([note(5, 9, PLAN)])]);
     assert_eq!(changed, [("PUT".to_owned(), format!("{NOTES}/5"))]);
     // Forgejo answers with all comments at once, whatever page is asked for.
     let noise = (100..300).map(|id| remark(id, ("anna", 7), "well"));
     let all: Vec<Value> = noise.chain([remark(300, ("forgejo-actions", -2), PLAN)]).collect();
-    let changed = comment(&GITHUB, &[json!(all), json!(all)], false);
+    let changed = comment(&GITHUB, &[json!(all), json!(all)]);
     assert_eq!(changed, [("PATCH".to_owned(), format!("{COMMENTS}/comments/300"))]);
     // What may not be changed is said anew.
-    let calls = comment(&GITLAB, &[json!([note(5, 9, PLAN)])], true);
+    let (output, calls) = attempt(&GITLAB, &[json!([note(5, 9, PLAN)])], "*PUT*");
+    assert!(output.status.success(), "{}", text(&output.stderr));
     let [refused, made] = <[(String, String); 2]>::try_from(calls).unwrap();
     assert_eq!((refused.0.as_str(), made), ("PUT", ("POST".to_owned(), NOTES.to_owned())));
+    // What cannot be read is not said twice.
+    for unread in ["*page=*", "*/user"] {
+        let (output, calls) = attempt(&GITLAB, &[], unread);
+        assert!(!output.status.success() && calls.is_empty(), "{unread}: {calls:?}");
+    }
 }
 
 /// The commit that a run is of.

@@ -57,7 +57,7 @@ pub fn text(output: &[u8]) -> String {
 }
 
 #[track_caller]
-pub fn succeed(command: &mut Command) -> Output {
+fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let errors = text(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
