@@ -11,8 +11,8 @@ use super::Error;
 use crate::compression::{Bounded, Compression};
 use crate::debian::date::Moment;
 use crate::digest::Digest;
+use crate::fetch::origin::is_confidential;
 use crate::fetch::source::without_password;
-use crate::fetch::token::is_confidential;
 use crate::fetch::{Fetcher, Newer, Validators};
 use crate::store::{KeyKind, Store};
 

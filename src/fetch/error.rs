@@ -145,6 +145,9 @@ pub enum Failure {
     /// A registry of images wants a token or a password, and there is none that can be said.
     #[error("the registry gives nothing without a token, and no token: {0}")]
     Token(String),
+    /// A registry of images redirects to a server that wants to know who we are.
+    #[error("it redirects to {0}, which wants a login, and none is sent there")]
+    Elsewhere(String),
     /// The whole file is not what was locked.
     #[error("wrong sha256: got {got}, expected {expected}")]
     WrongHash {

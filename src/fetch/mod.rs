@@ -11,6 +11,7 @@
 mod agent;
 mod error;
 mod newer;
+pub(crate) mod origin;
 pub(crate) mod retry;
 pub(crate) mod source;
 pub(crate) mod token;

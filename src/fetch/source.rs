@@ -45,14 +45,11 @@ pub(super) fn open(fetcher: &Fetcher, url: &str, wanted: Wanted) -> Result<Opene
     if !fetcher.online() {
         return Err(Failure::Offline);
     }
-    let said = fetcher.tokens.get(url);
-    let mut response = ask(fetcher, url, wanted, said.as_deref())?;
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(other) =
-            fetcher.tokens.ask(&fetcher.agent, url, response.headers(), said.as_deref())
-    {
-        response = ask(fetcher, url, wanted, Some(&other?))?;
-    }
+    let send = |said: Option<&str>| ask(fetcher, url, wanted, said);
+    let response = match token::repository(url) {
+        Some(repository) => fetcher.tokens.introduce(&fetcher.agent, repository, send)?,
+        None => send(None)?,
+    };
     let mut opened = read_answer(response, wanted.offset)?;
     opened.reader = Box::new(Paced::new(opened.reader, &fetcher.policy));
     Ok(opened)

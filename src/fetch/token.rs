@@ -7,20 +7,21 @@
 //! Names and passwords come from [`Credentials`], are told only after they were asked for, and only to a server
 //! on https or on this machine. A [`super::Fetcher`] of mirrors has none, and tells nobody who it is. Neither a
 //! password nor a token is passed on where a registry redirects to: ureq does not do so unless it is asked to, and
-//! whoever gives tokens may not redirect at all.
+//! whoever gives tokens may not redirect at all. Nor is what is said there taken for what the registry says: only the
+//! registry itself names who gives tokens for it. That others could was CVE-2020-15157 in containerd.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ureq::Body;
-use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use ureq::{Body, ResponseExt};
 
 use super::error::Failure;
+use super::origin::{is_confidential, is_same_origin, server};
 
 /// Most bytes of an answer with a token. Docker's has about 5 kB.
 const MOST: u64 = 256 * 1024;
@@ -85,30 +86,38 @@ impl Tokens {
         Self { known: Mutex::default(), identity: Some(identity) }
     }
 
-    /// What was given for `url`, if anything was.
-    pub(super) fn get(&self, url: &str) -> Option<String> {
-        self.known_for(repository(url)?)
-    }
-
     /// What was given for the repository, if anything was.
     pub(crate) fn known_for(&self, repository: &str) -> Option<String> {
         self.known().get(repository).cloned()
     }
 
-    /// Gets something to say for `url`, which a registry has refused with these `headers` when `used` was said. None:
-    /// that is not the answer of a registry that lets in who we are.
-    pub(super) fn ask(
+    /// Makes a request to `repository` by `send`, which gets what to say of who we are, and makes it once more if the
+    /// registry wants to be told something else.
+    ///
+    /// # Errors
+    /// Those of `send`; [`Failure::Token`]; [`Failure::Elsewhere`] if it is not the registry that wants to be told.
+    pub(crate) fn introduce<E: From<Failure>>(
         &self,
         agent: &ureq::Agent,
-        url: &str,
-        headers: &HeaderMap,
-        used: Option<&str>,
-    ) -> Option<Result<String, Failure>> {
-        self.ask_for(agent, repository(url)?, headers, used)
+        repository: &str,
+        send: impl Fn(Option<&str>) -> Result<Response<Body>, E>,
+    ) -> Result<Response<Body>, E> {
+        let said = self.known_for(repository);
+        let response = send(said.as_deref())?;
+        if !is_refused(repository, &response)? {
+            return Ok(response);
+        }
+        let Some(other) = self.ask(agent, repository, response.headers(), said.as_deref()) else {
+            return Ok(response);
+        };
+        let response = send(Some(&other?))?;
+        is_refused(repository, &response)?;
+        Ok(response)
     }
 
-    /// [`Tokens::ask`] for a repository.
-    pub(crate) fn ask_for(
+    /// Gets something to say to `repository`, whose registry has refused with these `headers` when `used` was said. None:
+    /// that is not the answer of a registry that lets in who we are.
+    fn ask(
         &self,
         agent: &ureq::Agent,
         repository: &str,
@@ -171,6 +180,21 @@ impl Tokens {
     }
 }
 
+/// Whether the registry of `repository` has answered that it wants to be told something else.
+///
+/// # Errors
+/// [`Failure::Elsewhere`] if that is the answer of a server that the registry has redirected to.
+fn is_refused(repository: &str, response: &Response<Body>) -> Result<bool, Failure> {
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return Ok(false);
+    }
+    let asked = response.get_uri();
+    match is_same_origin(repository, &asked.to_string()) {
+        true => Ok(true),
+        false => Err(Failure::Elsewhere(server(asked))),
+    }
+}
+
 /// The header that says a name and a password (RFC 7617, section 2).
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
@@ -183,24 +207,8 @@ pub(crate) fn secret_value(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Whether nobody on the way can read what is sent to `url`.
-pub(crate) fn is_confidential(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else { return false };
-    match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => uri.host().is_some_and(is_loopback),
-        _ => false,
-    }
-}
-
-/// Whether `host`, without a port, is this machine: `localhost`, 127.0.0.0/8 or `[::1]` (RFC 6761, section 6.3).
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
 /// The URL of the repository that `url` is a manifest or blob of.
-fn repository(url: &str) -> Option<&str> {
+pub(super) fn repository(url: &str) -> Option<&str> {
     let start = url.find("/v2/")?;
     let kinds = ["/manifests/sha256:", "/blobs/sha256:"];
     let end = kinds.iter().find_map(|kind| url[start..].rfind(kind))?;

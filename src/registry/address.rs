@@ -1,21 +1,10 @@
-//! Addresses that a registry names, and which server they lead to.
+//! Addresses that a registry names.
 
 use ureq::http::Uri;
 
 /// `url` without what may let others do something.
 pub(super) fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
-}
-
-/// Whether what is sent to both URLs goes to the same server.
-pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
-    let origin = |url: &str| {
-        let uri = url.parse::<Uri>().ok()?;
-        let scheme = uri.scheme_str()?.to_owned();
-        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
-    };
-    origin(one).is_some_and(|one| Some(one) == origin(other))
 }
 
 /// The URL that `location`, from an answer to a request for `base`, stands for (RFC 3986, section 5.2).
@@ -73,21 +62,5 @@ mod tests {
             assert_eq!(resolve(base, location), expected.map(str::to_owned), "{location}");
         }
         assert!(resolve("http://localhost/v2/", "http://s.example/u").is_ok());
-    }
-
-    #[test]
-    fn origins_differ_by_scheme_host_and_port() {
-        let base = "https://r.example/v2/a";
-        for (url, same) in [
-            ("https://r.example:443/x", true),
-            ("https://R.example/x", true),
-            ("http://r.example/x", false),
-            ("https://r.example:5000/x", false),
-            ("https://s.example/x", false),
-            ("https://r.example.evil/x", false),
-            ("nothing", false),
-        ] {
-            assert_eq!(is_same_origin(base, url), same, "{url}");
-        }
     }
 }

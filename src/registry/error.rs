@@ -36,6 +36,19 @@ pub enum Error {
         why: String,
     },
 
+    /// It redirects to another server, which wants to know who this is.
+    #[error("cannot {what}: the registry redirects to {server}, which wants a login, and none is sent there")]
+    #[diagnostic(help(
+        "a login is for the registry that it was made for, and for no other server: name the registry where it really \
+         is, and log in there. If this one should not redirect, it, or a proxy on the way, is broken or hostile"
+    ))]
+    Elsewhere {
+        /// What was tried.
+        what: String,
+        /// The server, without a path.
+        server: String,
+    },
+
     /// It does not allow it.
     #[error("cannot {what}: the registry answers with status {code}{}", colon(reasons))]
     #[diagnostic(help("{}", remedy(*code)))]

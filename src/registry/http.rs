@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use ureq::http::request::Builder;
-use ureq::http::{HeaderName, Method, Request, Response, StatusCode, header};
+use ureq::http::{HeaderName, Method, Request, Response, header};
 use ureq::{AsSendBody, Body, ResponseExt, SendBody};
 
-use super::address::{is_same_origin, resolve, without_query};
+use super::address::{resolve, without_query};
 use super::{Error, Repository};
+use crate::fetch::origin::is_same_origin;
 use crate::fetch::source::{retry_after, text};
 use crate::fetch::{Failure, retry, token};
 
@@ -146,6 +147,7 @@ impl Trouble {
         let what = what.to_owned();
         match self {
             Self::Failure(Failure::Token(why)) => Error::Login { what, why },
+            Self::Failure(Failure::Elsewhere(server)) => Error::Elsewhere { what, server },
             Self::Failure(failure) => Error::Unreachable { what, failure },
             Self::File(error) => Error::Read(error),
         }
@@ -189,20 +191,12 @@ impl Repository {
         let repository = self.location().url();
         // An upload may go to another server, which must not learn who we are.
         let ours = is_same_origin(&repository, &call.url);
-        let tokens = self.fetcher().tokens();
-        let said = ours.then(|| tokens.known_for(&repository)).flatten();
-        let mut response = self.send(call, said.as_deref())?;
-        if response.status() == StatusCode::UNAUTHORIZED
-            && ours
-            && let Some(other) = tokens.ask_for(
-                self.fetcher().agent(),
-                &repository,
-                response.headers(),
-                said.as_deref(),
-            )
-        {
-            response = self.send(call, Some(&other?))?;
-        }
+        let (tokens, agent) = (self.fetcher().tokens(), self.fetcher().agent());
+        let send = |said: Option<&str>| self.send(call, said);
+        let response = match ours {
+            true => tokens.introduce(agent, &repository, send)?,
+            false => send(None)?,
+        };
         let code = response.status().as_u16();
         // 501 will not pass: the registry does not know how.
         if matches!(code, 408 | 429 | 500 | 502..=599) {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::definition::container::{is_component, is_host};
 use crate::digest::Digest;
-use crate::fetch::token::is_loopback;
+use crate::fetch::origin::is_loopback;
 
 /// Most characters of a host, `/` and a name together: "Many clients impose a limit of 255 characters" (OCI
 /// distribution specification, "Pulling manifests").

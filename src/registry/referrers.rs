@@ -7,11 +7,12 @@
 
 use ureq::http::{HeaderMap, Method, StatusCode, header};
 
-use super::address::{is_same_origin, resolve};
+use super::address::resolve;
 use super::document::{Descriptor, INDEX, Index};
 use super::http::{Call, read_all};
 use super::{Error, Found, Repository, Which};
 use crate::digest::Digest;
+use crate::fetch::origin::is_same_origin;
 use crate::fetch::{Failure, MOST_MANIFEST, retry};
 
 /// Most pages of a list.

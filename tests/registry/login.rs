@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use imgbuild::fetch::{Credential, Credentials};
-use imgbuild::registry::{Access, CredentialFiles, Error, Settings, Which};
+use imgbuild::registry::{Access, CredentialFiles, Error, Repository, Settings, Which};
 
 use super::support::oci::{Fault, PASSWORD, Reply, Server, USER, auth_file};
 use super::{file, repository, settings};
@@ -119,6 +119,60 @@ fn a_login_is_not_sent_where_it_could_be_read_or_is_redirected_to() {
     assert!(seen.iter().all(|asked| asked.header("authorization").is_none()));
     let told = server.take_seen();
     assert!(told.iter().any(|asked| asked.header("authorization").is_some()));
+}
+
+/// Asks a registry that redirects to a server which wants a login, and names its own realm for it: for a manifest, a blob,
+/// and whether there is a blob.
+fn ask_who_redirects(repository: &Repository, server: &str) {
+    let (_directory, store) = super::store();
+    let blob = super::wanted(b"x");
+    let asked = [
+        repository.manifest(&tag()).map(drop),
+        repository.pull_blob(blob, &store, &imgbuild::progress::Silent).map(drop),
+        repository.has_blob(&Digest::of("x")).map(drop),
+    ];
+    for answer in asked {
+        let error = answer.unwrap_err();
+        let told = format!("redirects to http://{server}, which wants a login");
+        assert!(error.to_string().contains(&told), "{error}");
+    }
+}
+
+#[test]
+fn a_login_is_not_sent_to_the_realm_of_a_server_that_a_registry_redirects_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let (thief, honest) = (gives_token(), gives_token());
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"s\"", thief.host());
+    let other = Server::start(Box::new(move |_| {
+        Some(Reply::new(401).header("WWW-Authenticate", challenge.clone()))
+    }));
+    let honest = format!("Bearer realm=\"http://{}/token\"", honest.host());
+    let wanted = [
+        Some(("Basic realm=\"test\"".to_owned(), "Basic dGVzdGVyOm5vdCBhIHNlY3JldA==")),
+        Some((honest, "Bearer t0ken")),
+        None,
+    ];
+    for wanted in wanted {
+        let to = format!("http://{}/elsewhere", other.host());
+        let server = Server::start(Box::new(move |asked| {
+            Some(match &wanted {
+                Some((challenge, said)) if asked.header("authorization") != Some(said) => {
+                    Reply::new(401).header("WWW-Authenticate", challenge.clone())
+                }
+                _ => Reply::new(307).header("Location", to.clone()),
+            })
+        }));
+        let login = || login(directory.path(), &server.host(), PASSWORD);
+        // Once before the registry has asked who we are, and then when it was told.
+        let known = repository(&server.host(), login());
+        for repository in [repository(&server.host(), login()), known.clone(), known] {
+            ask_who_redirects(&repository, &other.host());
+        }
+    }
+    assert!(thief.take_seen().is_empty());
+    let seen = other.take_seen();
+    assert!(!seen.is_empty());
+    assert!(seen.iter().all(|asked| asked.header("authorization").is_none()));
 }
 
 /// A registry that wants [`PASSWORD`].
