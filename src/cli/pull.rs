@@ -11,7 +11,7 @@ use super::context::{Context, bytes, shown};
 use super::registry::RegistryOptions;
 use crate::artifact::name::Format;
 use crate::digest::Digest;
-use crate::publish::{self, PulledFile};
+use crate::publish::{self, Destination, PulledFile};
 use crate::registry::{Access, Reference, Registry, Which};
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     /// Where the files go
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
+    /// Replace files that are there and have other bytes
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     registry: RegistryOptions,
 }
@@ -76,8 +79,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let mut images = Vec::new();
     for Reference { location, which } in references {
         let repository = Registry::new(location.origin(), settings.clone()).repository(&location);
-        let pulled =
-            publish::pull(&repository, &which, &arguments.out, &store, context.progress())?;
+        let destination = Destination { directory: &arguments.out, replace: arguments.replace };
+        let pulled = publish::pull(&repository, &which, destination, &store, context.progress())?;
         let path = pulled.files.first().map(|file| file.path.clone()).unwrap_or_default();
         let manifest = pulled.manifest;
         let image = Image {

@@ -90,6 +90,21 @@ pub enum Error {
         why: String,
     },
 
+    /// Other files are where those of the image go.
+    #[error("cannot pull `{reference}`: `{}` has other bytes in {}", directory.display(), list(names))]
+    #[diagnostic(help(
+        "nothing was written. One of the two is damaged, signed anew or exchanged: `imgbuild verify` looks at what is \
+         there. Take what the registry has with `--replace`, or pull to another directory with `--out DIR`"
+    ))]
+    Others {
+        /// What was asked for.
+        reference: String,
+        /// Where they are.
+        directory: PathBuf,
+        /// Their names. Not empty.
+        names: Vec<String>,
+    },
+
     /// A file cannot be written.
     #[error("cannot write `{}`", path.display())]
     #[diagnostic(help("make room there, or name another directory with `--out DIR`"))]
@@ -110,4 +125,9 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] store::Error),
+}
+
+fn list(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }

@@ -10,8 +10,9 @@
 //! same files have the same digests everywhere.
 //!
 //! What comes back is held against the digests in the manifest, and the artifact against its own manifest. Names of files
-//! are computed from that, and a registry that has other names for them is refused. Who made it is not known by that:
-//! whoever may push may push anything.
+//! are computed from that, and a registry that has other names for them is refused, or an image of another role than the
+//! repository is called after. Who made it is not known by that: whoever may push may push anything, an artifact with a
+//! manifest that fits it, too.
 
 mod error;
 mod finished;
@@ -21,7 +22,7 @@ mod push;
 
 pub use error::Error;
 pub use finished::{Finished, find, open};
-pub use pull::{Pulled, PulledFile, pull};
+pub use pull::{Destination, Pulled, PulledFile, pull};
 pub use push::{Attached, Pushed, push};
 
 use crate::artifact::name::Format;

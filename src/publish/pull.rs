@@ -14,7 +14,6 @@ use super::{
     media_type,
 };
 use crate::artifact::manifest;
-use crate::artifact::name::{Format, image_digest};
 use crate::build::output::Output;
 use crate::digest::{Digest, HashingWriter};
 use crate::progress::{Event, Progress};
@@ -22,6 +21,7 @@ use crate::registry::{
     self, Descriptor, Found, Manifest, Reference, Repository, WantedBlob, Which,
 };
 use crate::store::Store;
+use crate::verify::unfit_layers;
 
 /// Most manifests about an image that are looked at: whoever may push may push any number.
 const MOST_ATTACHED: usize = 64;
@@ -50,6 +50,15 @@ pub struct PulledFile {
     pub reused: bool,
 }
 
+/// Where the files of an image go.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The directory. It is made if it is not there.
+    pub directory: &'a Path,
+    /// Whether other files of the same names, if there are any, are replaced.
+    pub replace: bool,
+}
+
 /// A file that is wanted: its name, and the blob that it is.
 struct Wanted {
     name: String,
@@ -71,16 +80,16 @@ struct Pull<'a> {
     progress: &'a dyn Progress,
 }
 
-/// Pulls an image into `directory`: the artifact, its manifest, and what is about it. What is there and right is not
-/// fetched; what is there under the same name and is something else is replaced. Everything is fetched and held against
-/// each other before anything is written.
+/// Pulls an image to `destination`: the artifact, its manifest, and what is about it. What is there and right is not
+/// fetched; what is there under the same name and is something else is left alone, unless it is to be replaced.
+/// Everything is fetched and held against each other before anything is written.
 ///
 /// # Errors
-/// [`Error::Absent`], [`Error::NotAnImage`], [`Error::Unfit`], [`Error::Registry`], [`Error::Write`].
+/// [`Error::Absent`], [`Error::NotAnImage`], [`Error::Unfit`], [`Error::Others`], [`Error::Registry`], [`Error::Write`].
 pub fn pull(
     repository: &Repository,
     which: &Which,
-    directory: &Path,
+    destination: Destination,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Pulled, Error> {
@@ -102,7 +111,7 @@ pub fn pull(
     // An artifact is never without its manifest, so it is the last one that is written.
     wanted.push(of(1, format!("{stem}{MANIFEST}")));
     wanted.push(of(0, manifest.artifact.name.clone()));
-    let mut files = pull.bring(wanted, directory)?;
+    let mut files = pull.bring(wanted, destination)?;
     files.reverse();
     Ok(Pulled { digest: found.digest, manifest, files })
 }
@@ -165,11 +174,10 @@ impl Pull<'_> {
                 artifact.digest, artifact.size, file.sha256, file.size
             )));
         }
-        let layers: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
-        let image = image_digest(&manifest.role, &manifest.version, &layers);
-        if file.format == Format::LxcTemplate && image != manifest.digest {
-            return Err(self.unfit(format!("its layers are those of {}", image.short())));
+        if let Some(why) = unfit_layers(&manifest) {
+            return Err(self.unfit(why));
         }
+        self.check_role(&manifest.role)?;
         for (layer, name) in [(artifact, &file.name), (description, &format!("{stem}{MANIFEST}"))] {
             self.check_title(layer, name)?;
         }
@@ -184,6 +192,18 @@ impl Pull<'_> {
                 let title = title.unwrap_or_default().escape_debug();
                 Err(self.unfit(format!("a file is called `{title}`, and not `{name}`")))
             }
+        }
+    }
+
+    /// Refuses an image of another role than the repository is for: `push` puts each into one that is called like its role.
+    /// Otherwise, whoever may push for one role could replace the images of all others where they are pulled to.
+    fn check_role(&self, role: &str) -> Result<(), Error> {
+        let name = self.repository.location().name();
+        match name.rsplit('/').next() == Some(role) {
+            true => Ok(()),
+            false => Err(self.unfit(format!(
+                "it is an image of the role `{role}`, and `{name}` does not end in that"
+            ))),
         }
     }
 
@@ -284,14 +304,36 @@ impl Pull<'_> {
         Ok(Some(Candidate { attachment, files }))
     }
 
-    /// Brings all files into `directory`, in their order, after all of them were fetched.
-    fn bring(&self, wanted: Vec<Wanted>, directory: &Path) -> Result<Vec<PulledFile>, Error> {
+    /// Refuses to write over anything of these names in `directory`.
+    fn check_free<'n>(
+        &self,
+        directory: &Path,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<(), Error> {
+        let is_there = |name: &&str| directory.join(name).symlink_metadata().is_ok();
+        let names: Vec<String> = names.filter(is_there).map(str::to_owned).collect();
+        let (reference, directory) = (self.reference.to_string(), directory.to_owned());
+        match names.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Others { reference, directory, names }),
+        }
+    }
+
+    /// Brings all files to `destination`, in their order, after all of them were fetched.
+    fn bring(
+        &self,
+        wanted: Vec<Wanted>,
+        Destination { directory, replace }: Destination,
+    ) -> Result<Vec<PulledFile>, Error> {
         let failed = |path: &Path, source| Error::Write { path: path.to_owned(), source };
         let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        fs::create_dir_all(&absolute).map_err(|source| failed(&absolute, source))?;
         let is_there = |file: &Wanted| is_right(&absolute.join(&file.name), file);
         let there: Vec<bool> = wanted.iter().map(is_there).collect();
         let absent = wanted.iter().zip(&there).filter(|(_, there)| !**there);
+        if !replace {
+            self.check_free(directory, absent.clone().map(|(file, _)| file.name.as_str()))?;
+        }
+        fs::create_dir_all(&absolute).map_err(|source| failed(&absolute, source))?;
         let blobs: Vec<WantedBlob> = absent
             .map(|(file, _)| WantedBlob {
                 label: file.name.clone(),

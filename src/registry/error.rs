@@ -37,7 +37,9 @@ pub enum Error {
     },
 
     /// It redirects to another server, which wants to know who this is.
-    #[error("cannot {what}: the registry redirects to {server}, which wants a login, and none is sent there")]
+    #[error(
+        "cannot {what}: the registry redirects to {server}, which wants a login, and none is sent there"
+    )]
     #[diagnostic(help(
         "a login is for the registry that it was made for, and for no other server: name the registry where it really \
          is, and log in there. If this one should not redirect, it, or a proxy on the way, is broken or hostile"

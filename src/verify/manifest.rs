@@ -84,6 +84,25 @@ fn compare(files: &Files, manifest: &Manifest, verdict: &mut Verdict) {
 
 /// What in the manifest does not fit the rest of it, or the name of the artifact.
 fn contradiction(files: &Files, manifest: &Manifest) -> Option<String> {
+    if let Some(text) = unfit_layers(manifest) {
+        return Some(text);
+    }
+    let own = &manifest.artifact;
+    if own.name != files.artifact_name() {
+        return Some(format!("it is that of {}", own.name));
+    }
+    match artifact_name(&manifest.role, &manifest.version, &manifest.digest) {
+        Ok(stem) => {
+            let name = format!("{stem}{}", own.format.extension());
+            (name != own.name).then(|| format!("an artifact of this image is called {name}"))
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Why the layers that the manifest names do not make the image that it says it is of, if so. That nobody has made them
+/// into another artifact, no manifest proves.
+pub(crate) fn unfit_layers(manifest: &Manifest) -> Option<String> {
     let digests: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
     let image = |layers: &[Digest]| image_digest(&manifest.role, &manifest.version, layers);
     let fits = match (&manifest.disk, manifest.artifact.format) {
@@ -99,19 +118,6 @@ fn contradiction(files: &Files, manifest: &Manifest) -> Option<String> {
         }
         _ => return Some("it is of another format than it says".to_owned()),
     };
-    if !fits {
-        let digest = manifest.digest.short();
-        return Some(format!("its layers do not make the image {digest} that it says it is"));
-    }
-    let own = &manifest.artifact;
-    if own.name != files.artifact_name() {
-        return Some(format!("it is that of {}", own.name));
-    }
-    match artifact_name(&manifest.role, &manifest.version, &manifest.digest) {
-        Ok(stem) => {
-            let name = format!("{stem}{}", own.format.extension());
-            (name != own.name).then(|| format!("an artifact of this image is called {name}"))
-        }
-        Err(error) => Some(error.to_string()),
-    }
+    let digest = manifest.digest.short();
+    (!fits).then(|| format!("its layers do not make the image {digest} that it says it is"))
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use manifest::unfit_layers;
 pub use rules::Rules;
 pub use sign::{SignError, Signed, sign};
 

@@ -20,9 +20,9 @@ fn built() -> (Project, String) {
     (project, format!("out/{stem}.tar.zst"))
 }
 
-/// Pushing fails with the message in the snapshot.
+/// The command fails with the message in the snapshot, and what is built stays as it is.
 #[track_caller]
-fn not_pushed(name: &str, project: &Project, arguments: &[&str]) {
+fn fails(name: &str, project: &Project, arguments: &[&str]) {
     let before = project.artifacts();
     let ended = project.run(arguments);
     assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{}", ended.stderr);
@@ -126,24 +126,59 @@ fn a_registry_that_lies() {
 }
 
 #[test]
+fn files_that_a_pull_would_replace() {
+    let (project, artifact) = built();
+    let server = registry();
+    let to = format!("{}/campus", server.host());
+    let reference = project.succeed(&["push", &artifact, "--to", &to]);
+    fs::write(project.path().join(&artifact), "another").unwrap();
+    fails("pull_over_others", &project, &["pull", reference.trim_end()]);
+    assert_eq!(project.read(&artifact), "another");
+}
+
+#[test]
+fn an_image_of_another_role() {
+    let (project, artifact) = built();
+    let server = registry();
+    let to = format!("{}/campus", server.host());
+    project.succeed(&["push", &artifact, "--to", &to, "--tag", "1"]);
+    // All repositories of this registry have the same things.
+    let reference = format!("{}/campus/web:1", server.host());
+    refused("pull_another_role", &Project::new(), &["pull", &reference]);
+}
+
+#[test]
+fn a_registry_that_redirects_to_a_login() {
+    let challenge = "Bearer realm=\"https://elsewhere.example/token\"";
+    let other = Server::start(Box::new(move |_| {
+        Some(Reply::new(401).header("WWW-Authenticate", challenge))
+    }));
+    let to = format!("http://{}/elsewhere", other.host());
+    let server =
+        Server::start(Box::new(move |_| Some(Reply::new(307).header("Location", to.clone()))));
+    let reference = format!("{}/campus/app:1", server.host());
+    refused("registry_redirects_to_login", &Project::new(), &["pull", &reference]);
+}
+
+#[test]
 fn what_cannot_be_pushed() {
     let (project, artifact) = built();
     let server = registry();
     let to = format!("{}/campus", server.host());
-    not_pushed("push_to_no_host", &project, &["push", &artifact, "--to", "campus"]);
-    not_pushed("push_offline", &project, &["push", &artifact, "--to", &to, "--offline"]);
-    not_pushed("push_no_artifact", &project, &["push", "images/app/image.toml", "--to", &to]);
-    not_pushed("push_digest", &project, &["push", "0123456789ab", "--to", &to]);
+    fails("push_to_no_host", &project, &["push", &artifact, "--to", "campus"]);
+    fails("push_offline", &project, &["push", &artifact, "--to", &to, "--offline"]);
+    fails("push_no_artifact", &project, &["push", "images/app/image.toml", "--to", &to]);
+    fails("push_digest", &project, &["push", "0123456789ab", "--to", &to]);
     let denied = Reply::new(403).body(r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#);
     // Both of its blobs: they go at once.
     for _ in 0..2 {
         server.fault("POST", "uploads", Fault::Instead(denied.clone()));
     }
-    not_pushed("push_denied", &project, &["push", &artifact, "--to", &to]);
+    fails("push_denied", &project, &["push", &artifact, "--to", &to]);
     fs::write(project.path().join(&artifact), "changed").unwrap();
-    not_pushed("push_changed", &project, &["push", &artifact, "--to", &to]);
+    fails("push_changed", &project, &["push", &artifact, "--to", &to]);
     fs::remove_file(project.path().join(&artifact)).unwrap();
-    not_pushed("push_gone", &project, &["push", &artifact, "--to", &to]);
+    fails("push_gone", &project, &["push", &artifact, "--to", &to]);
 }
 
 #[test]
@@ -152,5 +187,5 @@ fn a_role_that_was_not_built() {
     let archive = Archive::new(&[web]);
     let project = Project::small(&archive, r#"["web"]"#, "");
     project.succeed(&["lock"]);
-    not_pushed("push_not_built", &project, &["push", "app", "--to", "localhost:1"]);
+    fails("push_not_built", &project, &["push", "app", "--to", "localhost:1"]);
 }

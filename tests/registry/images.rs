@@ -5,7 +5,7 @@ use std::path::Path;
 
 use imgbuild::artifact::name::Format;
 use imgbuild::digest::Digest;
-use imgbuild::publish::{self, DESCRIPTION, IMAGE, TEMPLATE};
+use imgbuild::publish::{self, DESCRIPTION, Destination, IMAGE, TEMPLATE};
 use imgbuild::registry::{Descriptor, MANIFEST, Manifest, Repository, Which};
 use serde_json::Value;
 
@@ -15,16 +15,16 @@ use super::support::project::Project;
 use super::{settings, store};
 use imgbuild::registry::{Location, Registry};
 
-const ALL: Abilities = Abilities { pieces: true, least: 0, page: 2 };
+pub const ALL: Abilities = Abilities { pieces: true, least: 0, page: 2 };
 
 /// A project with a template of a role `app` in its `out/`, and its path.
-fn built() -> (Project, String) {
+pub fn built() -> (Project, String) {
     let project = Project::new();
     let stem = finished(&project.out(), &super::bytes(10_000));
     (project, format!("out/{stem}.tar.zst"))
 }
 
-fn stem(path: &str) -> &str {
+pub fn stem(path: &str) -> &str {
     path.strip_prefix("out/").unwrap().strip_suffix(".tar.zst").unwrap()
 }
 
@@ -46,11 +46,11 @@ fn attach(directory: &Path, stem: &str, what: &str) {
         .unwrap();
 }
 
-fn object(text: &str) -> Value {
+pub fn object(text: &str) -> Value {
     serde_json::from_str::<Value>(text).unwrap()["images"][0].clone()
 }
 
-fn all_files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn all_files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -104,7 +104,7 @@ fn goes_there_and_comes_back(host: &str) -> String {
     attach(&project.out(), stem, "second");
     project.succeed(&["push", &artifact, "--to", &to]);
     fs::write(other.out().join(format!("{stem}.tar.zst")), "damaged").unwrap();
-    other.succeed(&["pull", &reference]);
+    other.succeed(&["pull", &reference, "--replace"]);
     assert_eq!(all_files(&other.out()), all_files(&project.out()));
     digest
 }
@@ -147,13 +147,13 @@ fn nothing_half_written_is_left_of_a_pull_that_breaks_and_the_next_one_goes_on()
 }
 
 /// A repository of a registry in memory.
-fn repository(server: &Server) -> Repository {
+pub fn repository(server: &Server) -> Repository {
     let location: Location = format!("{}/campus/app", server.host()).parse().unwrap();
     Registry::new(location.origin(), settings()).repository(&location)
 }
 
 /// Pushes an image by hand that `change` has changed.
-fn hostile(
+pub fn hostile(
     repository: &Repository,
     (project, stem): (&Project, &str),
     change: &dyn Fn(&mut Manifest, &mut Value, &mut Vec<u8>),
@@ -225,28 +225,29 @@ fn images_that_do_not_fit_together_are_refused_and_leave_nothing() {
         ),
         (field("/role", "../evil".into()), "cannot be part of an artifact's name"),
         (field("/version", "2.0.0".into()), "its manifest calls it"),
-        (field("/layers/0/digest", "0".repeat(64).into()), "its layers are those of"),
+        (field("/layers/0/digest", "0".repeat(64).into()), "do not make the image"),
         (field("/schema", 99.into()), "schema"),
     ];
     let (_directory, store) = store();
     let out = tempfile::tempdir().unwrap();
     let out = out.path().join("a/b");
+    let to = Destination { directory: &out, replace: false };
     for (change, told) in cases {
         let which = hostile(&repository, (&project, stem), &*change);
         let silent = imgbuild::progress::Silent;
-        let error = publish::pull(&repository, &which, &out, &store, &silent).unwrap_err();
+        let error = publish::pull(&repository, &which, to, &store, &silent).unwrap_err();
         assert!(error.to_string().contains(told), "{told}: {error}");
         assert!(!out.exists(), "{told}");
     }
     let which = hostile(&repository, (&project, stem), &|_, _, _| ());
-    publish::pull(&repository, &which, &out, &store, &imgbuild::progress::Silent).unwrap();
+    publish::pull(&repository, &which, to, &store, &imgbuild::progress::Silent).unwrap();
 
     // A tag that says what it is on must be right.
     let found = repository.manifest(&which).unwrap().unwrap();
     let moved = Which::Tag("0.9.0-0123456789ab".parse().unwrap());
     repository.put_manifest(&moved, MANIFEST, &found.bytes).unwrap();
     let silent = imgbuild::progress::Silent;
-    let error = publish::pull(&repository, &moved, &out, &store, &silent).unwrap_err();
+    let error = publish::pull(&repository, &moved, to, &store, &silent).unwrap_err();
     assert!(error.to_string().contains("is not what it says: it is `1.0.0-"), "{error}");
 }
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod debian;
+mod exchanged;
 mod images;
 mod lies;
 mod login;

@@ -11,7 +11,12 @@ use imgbuild::digest::Digest;
 /// Writes the template of a role `app` with this `content`, and its manifest, into `directory`. Returns what their names
 /// begin with.
 pub fn finished(directory: &Path, content: &[u8]) -> String {
-    let (role, version, layer) = ("app", "1.0.0", Digest::of("a layer"));
+    finished_as("app", directory, content)
+}
+
+/// The same of another role.
+pub fn finished_as(role: &str, directory: &Path, content: &[u8]) -> String {
+    let (version, layer) = ("1.0.0", Digest::of("a layer"));
     let digest = image_digest(role, version, &[layer]);
     let stem = artifact_name(role, version, &digest).unwrap();
     let format = Format::LxcTemplate;
