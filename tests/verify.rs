@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 #[path = "verify/keys.rs"]
 mod keys;
+#[path = "verify/pulled.rs"]
+mod pulled;
 #[path = "verify/refused.rs"]
 mod refused;
 

@@ -10,9 +10,11 @@ use serde::Serialize;
 use super::context::{Context, bytes, shown};
 use super::registry::RegistryOptions;
 use crate::artifact::name::Format;
+use crate::definition::{self, Project};
 use crate::digest::Digest;
 use crate::publish::{self, Destination, PulledFile};
 use crate::registry::{Access, Reference, Registry, Which};
+use crate::verify::Rules;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -76,11 +78,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     let references = references.collect::<Result<Vec<Reference>, _>>()?;
     let settings = arguments.registry.settings(Access::Pull)?;
     let store = context.store()?;
+    let rules = |site: Option<&str>| rules(context, site);
     let mut images = Vec::new();
     for Reference { location, which } in references {
         let repository = Registry::new(location.origin(), settings.clone()).repository(&location);
         let destination = Destination { directory: &arguments.out, replace: arguments.replace };
-        let pulled = publish::pull(&repository, &which, destination, &store, context.progress())?;
+        let progress = context.progress();
+        let pulled = publish::pull(&repository, &which, destination, &rules, &store, progress)?;
         let path = pulled.files.first().map(|file| file.path.clone()).unwrap_or_default();
         let manifest = pulled.manifest;
         let image = Image {
@@ -104,6 +108,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         images.iter().try_for_each(|image| context.data(shown(&image.path)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the project here says of signatures on images of `site`; nothing where there is none.
+fn rules(context: &Context, site: Option<&str>) -> definition::Result<Vec<Rules>> {
+    let Ok(root) = context.root() else { return Ok(Vec::new()) };
+    let project = Project::load(&root)?;
+    // What a manifest says need not be a site of this project.
+    Rules::of(&project, site.filter(|site| project.site(site).is_ok()))
 }
 
 fn tell(context: &Context, image: &Image) {

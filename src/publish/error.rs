@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::{registry, store};
+use crate::{definition, registry, store};
 
 /// Why an image could not be pushed or pulled.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -115,6 +115,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+
+    /// What policies say of signatures cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Policy(#[from] definition::Error),
 
     /// The registry.
     #[error(transparent)]

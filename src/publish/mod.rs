@@ -14,12 +14,14 @@
 //! repository is called after. Who made it is not known by that: whoever may push may push anything, an artifact with a
 //! manifest that fits it, too.
 
+mod attached;
 mod error;
 mod finished;
 pub mod layers;
 mod pull;
 mod push;
 
+pub use attached::RulesOf;
 pub use error::Error;
 pub use finished::{Finished, find, open};
 pub use pull::{Destination, Pulled, PulledFile, pull};
@@ -27,7 +29,7 @@ pub use push::{Attached, Pushed, push};
 
 use crate::artifact::name::Format;
 use crate::signature::files::{CYCLONEDX, MANIFEST, PROVENANCE, SPDX};
-use crate::signature::{SIGNATURE, SUMS};
+use crate::signature::{self, SIGNATURE, SUMS};
 
 /// What kind of thing an image is.
 pub const IMAGE: &str = "application/vnd.imgbuild.image.v1";
@@ -56,6 +58,8 @@ pub struct Attachment {
     pub artifact_type: &'static str,
     /// What the names of its files end with, and what kind of thing each of them is.
     pub files: &'static [(&'static str, &'static str)],
+    /// The most bytes of each of them.
+    pub most: u64,
 }
 
 /// All that is known. Media types of documents are those that are registered for them
@@ -64,19 +68,23 @@ pub const ATTACHMENTS: &[Attachment] = &[
     Attachment {
         artifact_type: "application/spdx+json",
         files: &[(SPDX, "application/spdx+json")],
+        most: MOST_DOCUMENT,
     },
     Attachment {
         artifact_type: "application/vnd.cyclonedx+json",
         files: &[(CYCLONEDX, "application/vnd.cyclonedx+json")],
+        most: MOST_DOCUMENT,
     },
     Attachment {
         artifact_type: "application/vnd.in-toto+json",
         files: &[(PROVENANCE, "application/vnd.in-toto+json")],
+        most: MOST_DOCUMENT,
     },
     // A list without its signature says nothing, so they go together.
     Attachment {
         artifact_type: "application/vnd.imgbuild.signature.v1",
         files: &[(SUMS, "text/plain"), (SIGNATURE, "application/vnd.imgbuild.sshsig")],
+        most: signature::MOST_BYTES,
     },
 ];
 

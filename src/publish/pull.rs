@@ -1,6 +1,5 @@
 //! From a registry to a directory.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,23 +7,18 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::attached::{Image, RulesOf};
 use super::finished::{stem_of, tag_of};
-use super::{
-    ATTACHMENTS, Attachment, DESCRIPTION, Error, IMAGE, MANIFEST, MOST_DOCUMENT, SUMS, TRANSFERS,
-    media_type,
-};
+use super::{DESCRIPTION, Error, IMAGE, MANIFEST, MOST_DOCUMENT, TRANSFERS, media_type};
 use crate::artifact::manifest;
 use crate::build::output::Output;
 use crate::digest::{Digest, HashingWriter};
-use crate::progress::{Event, Progress};
+use crate::progress::Progress;
 use crate::registry::{
     self, Descriptor, Found, Manifest, Reference, Repository, WantedBlob, Which,
 };
 use crate::store::Store;
 use crate::verify::unfit_layers;
-
-/// Most manifests about an image that are looked at: whoever may push may push any number.
-const MOST_ATTACHED: usize = 64;
 
 /// An image that was pulled.
 #[derive(Clone, Debug)]
@@ -60,36 +54,34 @@ pub struct Destination<'a> {
 }
 
 /// A file that is wanted: its name, and the blob that it is.
-struct Wanted {
-    name: String,
-    digest: Digest,
-    size: u64,
-}
-
-/// Something about an image, as the registry has it.
-struct Candidate {
-    attachment: &'static Attachment,
-    files: Vec<Wanted>,
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub name: String,
+    pub digest: Digest,
+    pub size: u64,
 }
 
 /// A pull of one image.
-struct Pull<'a> {
-    repository: &'a Repository,
-    reference: Reference,
-    store: &'a Store,
-    progress: &'a dyn Progress,
+pub(super) struct Pull<'a> {
+    pub repository: &'a Repository,
+    pub reference: Reference,
+    pub store: &'a Store,
+    pub progress: &'a dyn Progress,
 }
 
 /// Pulls an image to `destination`: the artifact, its manifest, and what is about it. What is there and right is not
 /// fetched; what is there under the same name and is something else is left alone, unless it is to be replaced.
-/// Everything is fetched and held against each other before anything is written.
+/// Everything is fetched and held against each other before anything is written. Where several have signed the image, one
+/// whom the `rules` allow is preferred.
 ///
 /// # Errors
-/// [`Error::Absent`], [`Error::NotAnImage`], [`Error::Unfit`], [`Error::Others`], [`Error::Registry`], [`Error::Write`].
+/// [`Error::Absent`], [`Error::NotAnImage`], [`Error::Unfit`], [`Error::Others`], [`Error::Registry`], [`Error::Write`];
+/// [`Error::Policy`] if `rules` fails.
 pub fn pull(
     repository: &Repository,
     which: &Which,
     destination: Destination,
+    rules: RulesOf,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Pulled, Error> {
@@ -100,10 +92,9 @@ pub fn pull(
     let (manifest, stem) = pull.described(&document)?;
     pull.check_tag(which, tag_of(&manifest, &stem))?;
 
-    let mut wanted = Vec::new();
-    for candidate in pull.attached(&found, &stem)? {
-        wanted.extend(candidate.files);
-    }
+    let description = document.layers[1].digest;
+    let image = Image { digest: found.digest, manifest: &manifest, description, stem: &stem };
+    let mut wanted = pull.attached(&image, rules)?;
     let of = |index: usize, name: String| {
         let Descriptor { digest, size, .. } = document.layers[index];
         Wanted { name, digest, size }
@@ -159,7 +150,12 @@ impl Pull<'_> {
             let why = format!("its description is `{}`", description.media_type);
             return Err(self.no_image(why));
         }
-        let bytes = self.small(description, &format!("the manifest of {}", self.reference))?;
+        let label = format!("the manifest of {}", self.reference);
+        if description.size > MOST_DOCUMENT {
+            let why = format!("its manifest has {} bytes, far too many", description.size);
+            return Err(self.unfit(why));
+        }
+        let bytes = self.small(&label, description.digest, description.size)?;
         let text = String::from_utf8(bytes).map_err(|_| self.unfit("its manifest is no text"))?;
         let manifest = manifest::Manifest::from_json(&text)
             .map_err(|error| self.no_image(error.to_string()))?;
@@ -219,89 +215,12 @@ impl Pull<'_> {
         Ok(())
     }
 
-    /// A blob that is read whole.
-    fn small(&self, blob: &Descriptor, label: &str) -> Result<Vec<u8>, Error> {
-        if blob.size > MOST_DOCUMENT {
-            return Err(self.unfit(format!("{label} has {} bytes, far too many", blob.size)));
-        }
-        let (label, digest, size) = (label.to_owned(), blob.digest, blob.size);
-        let wanted = WantedBlob { label, digest, size };
+    /// The bytes of a blob of `size` bytes, which are few.
+    pub(super) fn small(&self, label: &str, digest: Digest, size: u64) -> Result<Vec<u8>, Error> {
+        let wanted = WantedBlob { label: label.to_owned(), digest, size };
         let pulled = self.repository.pull_blob(wanted, self.store, self.progress)?;
         fs::read(pulled.path())
             .map_err(|error| Error::Read { path: pulled.path().to_owned(), why: error.to_string() })
-    }
-
-    /// What is about the image, one of each kind.
-    fn attached(&self, found: &Found, stem: &str) -> Result<Vec<Candidate>, Error> {
-        let mut candidates = Vec::new();
-        for entry in self.repository.referrers(&found.digest, None)?.iter().take(MOST_ATTACHED) {
-            let is_kind =
-                |it: &&Attachment| Some(it.artifact_type) == entry.artifact_type.as_deref();
-            if let Some(attachment) = ATTACHMENTS.iter().find(is_kind)
-                && let Some(candidate) = self.candidate(found, entry, attachment, stem)?
-            {
-                candidates.push(candidate);
-            }
-        }
-        // What is signed goes before what is not, where there are several.
-        let sums = candidates.iter().flat_map(|it| &it.files).filter(|it| it.name.ends_with(SUMS));
-        let mut signed: BTreeSet<Digest> = BTreeSet::new();
-        for file in sums {
-            let blob = Descriptor::new("text/plain", file.digest, file.size);
-            let text = self.small(&blob, "the list of checksums")?;
-            let lines = String::from_utf8_lossy(&text).into_owned();
-            let digest = |line: &str| line.split(' ').next()?.parse::<Digest>().ok();
-            signed.extend(lines.lines().filter_map(digest));
-        }
-        let is_signed = |it: &Candidate| it.files.iter().all(|file| signed.contains(&file.digest));
-        let mut chosen = Vec::new();
-        for attachment in ATTACHMENTS {
-            let same = |it: &Candidate| it.attachment.artifact_type == attachment.artifact_type;
-            let (of_kind, others) = candidates.into_iter().partition::<Vec<_>, _>(same);
-            candidates = others;
-            if of_kind.len() > 1 {
-                self.progress.event(Event::Warning(format!(
-                    "{} has several `{}`: one of them is taken, a signed one if there is one",
-                    self.reference, attachment.artifact_type
-                )));
-            }
-            let best = of_kind.into_iter().min_by_key(|it| (!is_signed(it), it.files[0].digest));
-            chosen.extend(best);
-        }
-        Ok(chosen)
-    }
-
-    /// What `entry` of the list is, if it is ours: of this image, and with the names of files that it should have.
-    fn candidate(
-        &self,
-        image: &Found,
-        entry: &Descriptor,
-        attachment: &'static Attachment,
-        stem: &str,
-    ) -> Result<Option<Candidate>, Error> {
-        // A list may name what was deleted.
-        let Some(found) = self.repository.manifest(&Which::Digest(entry.digest))? else {
-            return Ok(None);
-        };
-        let Ok(document) = serde_json::from_slice::<Manifest>(&found.bytes) else {
-            return Ok(None);
-        };
-        let is_about = document.subject.as_ref().is_some_and(|it| it.digest == image.digest);
-        let is_kind = document.artifact_type.as_deref() == Some(attachment.artifact_type);
-        if !is_about || !is_kind || document.layers.len() != attachment.files.len() {
-            return Ok(None);
-        }
-        let mut files = Vec::new();
-        for (layer, (ending, media_type)) in document.layers.iter().zip(attachment.files) {
-            let name = format!("{stem}{ending}");
-            let fits = layer.title() == Some(&name) && layer.media_type == *media_type;
-            // Other tools push such things, too, under names of their own.
-            if !fits || layer.size > MOST_DOCUMENT {
-                return Ok(None);
-            }
-            files.push(Wanted { name, digest: layer.digest, size: layer.size });
-        }
-        Ok(Some(Candidate { attachment, files }))
     }
 
     /// Refuses to write over anything of these names in `directory`.

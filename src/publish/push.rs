@@ -8,8 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    ATTACHMENTS, Attachment, DESCRIPTION, Error, Finished, IMAGE, MOST_DOCUMENT, TRANSFERS,
-    VERSION, media_type,
+    ATTACHMENTS, Attachment, DESCRIPTION, Error, Finished, IMAGE, TRANSFERS, VERSION, media_type,
 };
 use crate::digest::Digest;
 use crate::progress::{Event, Progress};
@@ -17,6 +16,10 @@ use crate::registry::document::TITLE;
 use crate::registry::{
     self, Descriptor, EMPTY_BYTES, MANIFEST, Manifest, OfferedBlob, Repository, Tag, Which,
 };
+
+/// Most of what was said earlier about an image that is deleted in favour of what is said now. There is one, but for
+/// registries that delete nothing.
+const MOST_EARLIER: usize = 64;
 
 /// An image that was pushed.
 #[derive(Clone, Debug)]
@@ -133,8 +136,9 @@ fn attached(finished: &Finished, attachment: &'static Attachment) -> Result<Opti
     for (ending, media_type) in attachment.files {
         let path = finished.beside(ending);
         let Some(offer) = Offer::open(&path, media_type)? else { return Ok(None) };
-        if offer.descriptor.size > MOST_DOCUMENT {
-            let why = format!("it is longer than {MOST_DOCUMENT} bytes, and would not be pulled");
+        if offer.descriptor.size > attachment.most {
+            let most = attachment.most;
+            let why = format!("it is longer than {most} bytes, and would not be pulled");
             return Err(Error::Read { path, why });
         }
         files.push(offer);
@@ -157,11 +161,12 @@ fn attach(
     let bytes = manifest.to_bytes();
     let digest = Digest::of(&bytes);
     repository.put_manifest(&Which::Digest(digest), MANIFEST, &bytes)?;
-    for other in repository.referrers(&subject.digest, Some(attachment.artifact_type))? {
+    let is_earlier = |it: &Descriptor| {
+        let is_kind = it.artifact_type.as_deref() == Some(attachment.artifact_type);
         // What others have pushed about it, under other names, is theirs.
-        if other.digest == digest || other.title() != Some(&title) {
-            continue;
-        }
+        is_kind && it.title() == Some(&title) && it.digest != digest
+    };
+    for other in repository.referrers(&subject.digest, &is_earlier, MOST_EARLIER)? {
         match repository.delete_manifest(&other.digest) {
             Err(error @ registry::Error::Refused { .. }) => {
                 progress.event(Event::Warning(format!("an earlier `{title}` stays: {error}")));

@@ -8,7 +8,7 @@
 use ureq::http::{HeaderMap, Method, StatusCode, header};
 
 use super::address::resolve;
-use super::document::{Descriptor, INDEX, Index};
+use super::document::{Descriptor, INDEX, Index, TITLE};
 use super::http::{Call, read_all};
 use super::{Error, Found, Repository, Which};
 use crate::digest::Digest;
@@ -28,27 +28,34 @@ fn fallback(digest: &Digest) -> Which {
 }
 
 impl Repository {
-    /// The manifests that are about the one with this digest, those of `artifact_type` if that is given.
+    /// Those manifests that are about the one with this digest and that are `wanted`, but no more than `most` of them. Of
+    /// their annotations only the name of a file is kept: there may be much in them.
     ///
     /// # Errors
     /// Those of [`Repository::manifest`].
     pub fn referrers(
         &self,
         digest: &Digest,
-        artifact_type: Option<&str>,
+        wanted: &dyn Fn(&Descriptor) -> bool,
+        most: usize,
     ) -> Result<Vec<Descriptor>, Error> {
-        let listed = match self.kept_list(digest)? {
-            Some(list) => list,
-            None => self.own_list(digest)?.map_or_else(Vec::new, |index| index.manifests),
-        };
-        let fits = |it: &Descriptor| {
-            artifact_type.is_none_or(|wanted| it.artifact_type.as_deref() == Some(wanted))
-        };
-        Ok(listed.into_iter().filter(fits).collect())
+        if let Some(list) = self.kept_list(digest, wanted, most)? {
+            return Ok(list);
+        }
+        let mut list = Vec::new();
+        if let Some(index) = self.own_list(digest)? {
+            add(&mut list, index, wanted, most);
+        }
+        Ok(list)
     }
 
-    /// The list that the registry keeps. None: it keeps none.
-    fn kept_list(&self, digest: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+    /// What is wanted of the list that the registry keeps, which is read no further than needed. None: it keeps none.
+    fn kept_list(
+        &self,
+        digest: &Digest,
+        wanted: &dyn Fn(&Descriptor) -> bool,
+        most: usize,
+    ) -> Result<Option<Vec<Descriptor>>, Error> {
         let what = || format!("list what is about sha256:{digest} in {}", self.location());
         let mut url = format!("{}/referrers/sha256:{digest}", self.location().url());
         let mut list = Vec::new();
@@ -65,8 +72,8 @@ impl Repository {
                 .map_err(|failure| Error::Unreachable { what: what(), failure })?;
             let index: Index = serde_json::from_slice(&bytes)
                 .map_err(|error| Error::Document { what: what(), why: error.to_string() })?;
-            list.extend(index.manifests);
-            let Some(next) = next else { return Ok(Some(list)) };
+            add(&mut list, index, wanted, most);
+            let Some(next) = next.filter(|_| list.len() < most) else { return Ok(Some(list)) };
             url = match resolve(&url, &next) {
                 Ok(next) if is_same_origin(&url, &next) => next,
                 _ => {
@@ -101,7 +108,7 @@ impl Repository {
 
     /// Takes the manifest `digest` out of the list of what is about `subject`, if the registry keeps none.
     pub(super) fn unlist(&self, subject: &Digest, digest: &Digest) -> Result<(), Error> {
-        if self.kept_list(subject)?.is_some() {
+        if self.kept_list(subject, &|_| false, 0)?.is_some() {
             return Ok(());
         }
         self.change_list(subject, &|index| {
@@ -150,6 +157,20 @@ impl Repository {
         }
         serde_json::from_slice(&found.bytes).map_err(|error| document(error.to_string()))
     }
+}
+
+/// Adds those entries of `index` to `list` that are `wanted`, until there are `most`.
+fn add(
+    list: &mut Vec<Descriptor>,
+    index: Index,
+    wanted: &dyn Fn(&Descriptor) -> bool,
+    most: usize,
+) {
+    let some = index.manifests.into_iter().filter(|it| wanted(it)).take(most - list.len());
+    list.extend(some.map(|mut entry| {
+        entry.annotations.retain(|name, _| name == TITLE);
+        entry
+    }));
 }
 
 /// Where a list goes on: `<URL>; rel="next"` (RFC 8288, section 3).

@@ -13,6 +13,8 @@ mod revoked;
 mod sums;
 mod wire;
 
+use std::time::Duration;
+
 pub use allowed::{AllowedSigners, NotAllowed};
 pub use envelope::Signature;
 pub use identity::Identity;
@@ -28,6 +30,12 @@ pub const SUMS: &str = ".sha256sums";
 
 /// What the name of a signature ends with, behind the stem of the artifact.
 pub const SIGNATURE: &str = ".sha256sums.sig";
+
+/// The most bytes of a list of sums, and of a signature.
+pub const MOST_BYTES: u64 = 64 << 10;
+
+/// How far clocks may differ between who signs and who looks.
+pub const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

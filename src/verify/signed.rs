@@ -1,21 +1,15 @@
 //! The signature: what it is of, and whose it is.
 
 use std::io;
-use std::time::Duration;
 
 use super::{Subject, Verdict, Verifier};
 use crate::artifact::manifest::Manifest;
 use crate::digest::Digest;
 use crate::signature::files::{DOCUMENTS, Files, read};
-use crate::signature::{NAMESPACE, Signature, Sums};
+use crate::signature::{MOST_BYTES, NAMESPACE, Signature, Sums, TOLERANCE};
 
-/// The most bytes of a list of sums, and of a signature.
-const SIGNED_LIMIT: u64 = 64 << 10;
 /// The most bytes of a document. Those of the largest images have some millions.
 const DOCUMENT_LIMIT: u64 = 256 << 20;
-
-/// How far clocks may differ between who signs and who looks.
-const TOLERANCE: Duration = Duration::from_secs(300);
 
 const SIGN: &str = "sign it anew: `imgbuild sign`";
 const AGAIN: &str =
@@ -35,8 +29,8 @@ pub(super) struct Beside {
 impl Beside {
     pub fn read(files: &Files) -> Self {
         Self {
-            sums: read(&files.sums(), SIGNED_LIMIT),
-            signature: read(&files.signature(), SIGNED_LIMIT),
+            sums: read(&files.sums(), MOST_BYTES),
+            signature: read(&files.signature(), MOST_BYTES),
             documents: DOCUMENTS.map(|ending| read(&files.path(ending), DOCUMENT_LIMIT)),
         }
     }

@@ -43,10 +43,10 @@ fn things_go_there_and_come_back() {
     let put =
         repository.put_manifest(&Which::Digest(Digest::of(&about)), MANIFEST, &about).unwrap();
     assert!(put.listed);
-    let listed = repository.referrers(&found.digest, Some("application/y")).unwrap();
+    let listed = repository.referrers(&found.digest, &|_| true, 9).unwrap();
     assert_eq!(listed.iter().map(|it| it.digest).collect::<Vec<_>>(), [put.digest]);
     assert!(repository.delete_manifest(&put.digest).unwrap());
-    assert_eq!(repository.referrers(&found.digest, None).unwrap(), []);
+    assert_eq!(repository.referrers(&found.digest, &|_| true, 9).unwrap(), []);
     assert_eq!(repository.manifest(&Which::Digest(put.digest)).unwrap(), None);
 
     let missing = Descriptor::of("application/x", b"never pushed");

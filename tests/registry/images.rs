@@ -9,6 +9,7 @@ use imgbuild::publish::{self, DESCRIPTION, Destination, IMAGE, TEMPLATE};
 use imgbuild::registry::{Descriptor, MANIFEST, Manifest, Repository, Which};
 use serde_json::Value;
 
+use super::signed::{minute, sign};
 use super::support::finished::finished;
 use super::support::oci::{Abilities, DockerRegistry, Fault, Server, in_memory};
 use super::support::project::Project;
@@ -26,24 +27,6 @@ pub fn built() -> (Project, String) {
 
 pub fn stem(path: &str) -> &str {
     path.strip_prefix("out/").unwrap().strip_suffix(".tar.zst").unwrap()
-}
-
-/// Writes what a build and `sign` leave beside an artifact.
-fn attach(directory: &Path, stem: &str, what: &str) {
-    let mut sums = String::new();
-    for ending in
-        [".tar.zst", ".manifest.json", ".spdx.json", ".cyclonedx.json", ".provenance.json"]
-    {
-        let path = directory.join(format!("{stem}{ending}"));
-        if !path.exists() {
-            fs::write(&path, format!("{{\"{what}\": \"{ending}\"}}\n")).unwrap();
-        }
-        let digest = Digest::of(fs::read(&path).unwrap());
-        sums.push_str(&format!("{digest}  {stem}{ending}\n"));
-    }
-    fs::write(directory.join(format!("{stem}.sha256sums")), &sums).unwrap();
-    fs::write(directory.join(format!("{stem}.sha256sums.sig")), format!("signed {what}\n"))
-        .unwrap();
 }
 
 pub fn object(text: &str) -> Value {
@@ -66,7 +49,7 @@ pub fn all_files(directory: &Path) -> Vec<(String, Vec<u8>)> {
 fn goes_there_and_comes_back(host: &str) -> String {
     let (project, artifact) = built();
     let stem = stem(&artifact);
-    attach(&project.out(), stem, "first");
+    sign(&project.out(), stem, "first", minute(1));
     let to = format!("{host}/campus");
     let pushed =
         object(&project.succeed(&["push", &artifact, "--to", &to, "--tag", "stable", "--json"]));
@@ -101,7 +84,7 @@ fn goes_there_and_comes_back(host: &str) -> String {
 
     // What is about it is replaced, and a damaged file is fetched again.
     fs::remove_file(project.out().join(format!("{stem}.spdx.json"))).unwrap();
-    attach(&project.out(), stem, "second");
+    sign(&project.out(), stem, "second", minute(2));
     project.succeed(&["push", &artifact, "--to", &to]);
     fs::write(other.out().join(format!("{stem}.tar.zst")), "damaged").unwrap();
     other.succeed(&["pull", &reference, "--replace"]);
@@ -232,22 +215,23 @@ fn images_that_do_not_fit_together_are_refused_and_leave_nothing() {
     let out = tempfile::tempdir().unwrap();
     let out = out.path().join("a/b");
     let to = Destination { directory: &out, replace: false };
+    let rules = &|_: Option<&str>| Ok(Vec::new());
     for (change, told) in cases {
         let which = hostile(&repository, (&project, stem), &*change);
         let silent = imgbuild::progress::Silent;
-        let error = publish::pull(&repository, &which, to, &store, &silent).unwrap_err();
+        let error = publish::pull(&repository, &which, to, rules, &store, &silent).unwrap_err();
         assert!(error.to_string().contains(told), "{told}: {error}");
         assert!(!out.exists(), "{told}");
     }
     let which = hostile(&repository, (&project, stem), &|_, _, _| ());
-    publish::pull(&repository, &which, to, &store, &imgbuild::progress::Silent).unwrap();
+    publish::pull(&repository, &which, to, rules, &store, &imgbuild::progress::Silent).unwrap();
 
     // A tag that says what it is on must be right.
     let found = repository.manifest(&which).unwrap().unwrap();
     let moved = Which::Tag("0.9.0-0123456789ab".parse().unwrap());
     repository.put_manifest(&moved, MANIFEST, &found.bytes).unwrap();
     let silent = imgbuild::progress::Silent;
-    let error = publish::pull(&repository, &moved, to, &store, &silent).unwrap_err();
+    let error = publish::pull(&repository, &moved, to, rules, &store, &silent).unwrap_err();
     assert!(error.to_string().contains("is not what it says: it is `1.0.0-"), "{error}");
 }
 
@@ -255,7 +239,7 @@ fn images_that_do_not_fit_together_are_refused_and_leave_nothing() {
 fn what_others_say_about_an_image_is_neither_pulled_nor_replaced() {
     let (project, artifact) = built();
     let stem = stem(&artifact);
-    attach(&project.out(), stem, "ours");
+    sign(&project.out(), stem, "ours", minute(1));
     let server = in_memory(ALL);
     let repository = repository(&server);
     let to = format!("{}/campus", server.host());
@@ -277,7 +261,8 @@ fn what_others_say_about_an_image_is_neither_pulled_nor_replaced() {
     other.succeed(&["pull", reference]);
     assert_eq!(all_files(&other.out()), all_files(&project.out()));
     project.succeed(&["push", &artifact, "--to", &to]);
-    assert_eq!(repository.referrers(&digest, Some(kind)).unwrap().len(), 4);
+    let is_kind = |it: &Descriptor| it.artifact_type.as_deref() == Some(kind);
+    assert_eq!(repository.referrers(&digest, &is_kind, 100).unwrap().len(), 4);
 }
 
 #[test]

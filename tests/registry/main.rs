@@ -11,6 +11,7 @@ mod images;
 mod lies;
 mod login;
 mod memory;
+mod signed;
 
 use std::fs::File;
 use std::io::Write;

@@ -2,7 +2,7 @@
 
 use imgbuild::digest::Digest;
 use imgbuild::progress::Silent;
-use imgbuild::registry::document::{Descriptor, MANIFEST, Manifest};
+use imgbuild::registry::document::{Descriptor, Index, MANIFEST, Manifest};
 use imgbuild::registry::{Error, OfferedBlob, Pushed, Which};
 
 use super::support::oci::{Abilities, Fault, Reply, Server, in_memory};
@@ -192,8 +192,10 @@ fn what_is_about_a_manifest_is_listed_by_any_registry() {
             }
             digests.push(digest);
         }
-        let list = |kind| {
-            let listed = repository.referrers(&subject.digest, kind).unwrap();
+        let list = |kind: Option<&str>| {
+            let fits =
+                |it: &Descriptor| kind.is_none_or(|kind| it.artifact_type.as_deref() == Some(kind));
+            let listed = repository.referrers(&subject.digest, &fits, 9).unwrap();
             let mut digests: Vec<_> = listed.iter().map(|it| it.digest).collect();
             digests.sort();
             digests
@@ -206,6 +208,7 @@ fn what_is_about_a_manifest_is_listed_by_any_registry() {
         assert_eq!(list(None), sorted(&digests), "page {page}");
         assert_eq!(list(Some("application/x")), sorted(&digests[..4]));
         assert_eq!(list(Some("application/z")), []);
+        assert_eq!(repository.referrers(&subject.digest, &|_| true, 3).unwrap().len(), 3);
         assert!(repository.delete_manifest(&digests[0]).unwrap());
         assert!(!repository.delete_manifest(&digests[0]).unwrap());
         assert_eq!(list(None), sorted(&digests[1..]));
@@ -233,4 +236,30 @@ fn an_entry_that_somebody_else_wrote_over_is_listed_again() {
     let lists = server.take_seen();
     let puts = lists.iter().filter(|it| it.method == "PUT" && it.path.contains("/sha256-")).count();
     assert_eq!(puts, 2);
+}
+
+#[test]
+fn a_list_without_end_is_read_no_further_than_needed() {
+    // Each page has one entry that is wanted, one that is not, and much that nobody asked for.
+    let server = Server::start(Box::new(|asked| {
+        let entry = |kind: &str| {
+            let mut entry = Descriptor::of(MANIFEST, asked.path.as_bytes());
+            entry.artifact_type = Some(kind.to_owned());
+            entry.annotations.insert("more".to_owned(), "x".repeat(1000));
+            entry
+        };
+        let manifests = vec![entry("application/y"), entry("application/x")];
+        let index = Index { manifests, ..Index::default() };
+        let next = format!("<{}x>; rel=\"next\"", asked.path);
+        Some(Reply::new(200).header("Link", next).body(index.to_bytes()))
+    }));
+    let repository = repository(&server.host(), settings());
+    let digest = Digest::of("subject");
+    let fits = |it: &Descriptor| it.artifact_type.as_deref() == Some("application/x");
+    let listed = repository.referrers(&digest, &fits, 5).unwrap();
+    assert_eq!(listed.len(), 5);
+    assert!(listed.iter().all(|it| fits(it) && it.annotations.is_empty()));
+    assert_eq!(server.take_seen().len(), 5);
+    let error = repository.referrers(&digest, &|_| false, 5).unwrap_err();
+    assert!(error.to_string().contains("more than 100 pages"), "{error}");
 }

@@ -1,16 +1,13 @@
 //! Who vouches for layers: what a layer is made of decides its key, and only its builder can say that it is.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::document::Record;
 use crate::build::{LayerRecord, Taken, Trust};
 use crate::debian::date::Moment;
 use crate::digest::Digest;
-use crate::signature::{Error, NAMESPACE, Signature, Signer};
+use crate::signature::{Error, NAMESPACE, Signature, Signer, TOLERANCE};
 use crate::verify::Rules;
-
-/// How far clocks may differ between who signs and who looks.
-const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What is asked of layers that others have built, and what is said of those that are built here.
 #[derive(Default)]

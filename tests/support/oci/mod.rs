@@ -152,6 +152,8 @@ fn read_head(
 }
 
 fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
+    // Head and body go one after the other, and the second would wait for an acknowledgement of the first.
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     while let Some((first, headers)) = read_head(&mut reader)? {
@@ -172,6 +174,7 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
         reader.read_exact(&mut body)?;
         let asked = Asked { method: method.to_owned(), path: path.to_owned(), headers, body };
         lock(&state.seen).push(asked.clone());
+        let is_last = asked.header("connection") == Some("close");
         if let Some(Fault::Instead(reply)) = fault {
             send(&mut stream, &reply, method, usize::MAX)?;
             continue;
@@ -183,6 +186,9 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
             Some(Fault::Change(change)) => send(&mut stream, &change(reply), method, usize::MAX)?,
             Some(Fault::CutAnswer(bytes)) => return send(&mut stream, &reply, method, bytes),
             Some(Fault::CutRequest(_) | Fault::Lose | Fault::Instead(_)) => return Ok(()),
+        }
+        if is_last {
+            return Ok(());
         }
     }
     Ok(())
@@ -208,6 +214,7 @@ fn send(stream: &mut TcpStream, reply: &Reply, method: &str, most: usize) -> io:
 /// Makes the request of `asked` at `address`. Less than the whole body is sent as that, and then nothing.
 fn forward(address: &str, asked: &Asked) -> io::Result<Reply> {
     let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
     let mut head = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path);
     for (name, value) in asked.headers.iter().filter(|(name, _)| *name != "connection") {
         head.push_str(&format!("{name}: {value}\r\n"));
