@@ -200,7 +200,12 @@ fn a_registry_that_lies_about_layers_is_caught_and_so_is_a_machine_that_builds_o
     let shorter = rewritten("\\\"size\\\":", "\\\"size\\\":1,\\\"was\\\":");
     type Change = Box<dyn Fn(Reply) -> Reply + Send>;
     let cases: [(&str, &str, Change, &str); 5] = [
-        ("a longer archive", "/manifests/layer-", Box::new(shorter), "longer than 1 bytes"),
+        (
+            "a longer archive",
+            "/manifests/layer-",
+            Box::new(shorter),
+            "the packed form of an archive of 1 bytes",
+        ),
         (
             "a manifest with two lists of blobs",
             "/manifests/layer-",

@@ -8,6 +8,7 @@ mod support;
 mod debian;
 mod exchanged;
 mod images;
+mod layers;
 mod lies;
 mod login;
 mod memory;

@@ -10,25 +10,25 @@
 
 mod claim;
 mod document;
+mod packed;
 mod voucher;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::Diagnostic;
 
 use crate::build::{LayerRecord, Obtained, Pledge, SharedError, SharedLayers, Taken};
-use crate::compression::{Bounded, Compression};
 use crate::digest::Digest;
 use crate::progress::{Event, Progress, Step};
 use crate::registry::{self, Descriptor, MANIFEST, Repository, WantedBlob, Which};
 use crate::signature;
-use crate::store::{Blob, KeyKind, Store};
+use crate::store::{KeyKind, Store};
 use claim::{Claim, Claims, Held, Pace};
 use document::{Notes, Record, Told, layer_tag};
+use packed::{pack, unpack};
 
 pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD, SIGNATURE};
 #[cfg(any(test, fuzzing))]
@@ -37,12 +37,6 @@ pub use voucher::Voucher;
 
 /// The type of a layer's blob, which other programs know (OCI image specification, "Layer media types").
 const BLOB_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-
-/// The level of Zstandard: as fast as a disk, and two thirds smaller.
-const LEVEL: i32 = 3;
-
-/// Bytes that are decompressed at once.
-const BUFFER: usize = 256 * 1024;
 
 /// Held by whoever has a layer in its packed form: layers of different keys may be the same, and the packed form is
 /// deleted when it has served.
@@ -162,10 +156,16 @@ impl RegistryLayers {
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<(), Trouble> {
+        if let Some(why) = packed::objection(blob.size, record.size) {
+            return Err(self.lie(key, why).into());
+        }
+        // What the store has already, it has for something else: nobody has signed which blob it is, and it may as well be
+        // a package. Then it stays, whatever it turns out to be.
+        let was_there = store.blob(&blob.digest).is_some();
         let wanted = WantedBlob { label: label.to_owned(), digest: blob.digest, size: blob.size };
         let packed = self.repository.pull_blob(wanted, store, progress)?;
         let unpacked = unpack(packed.path(), record.size, store)?;
-        if let Some(packed) = store.blob(&blob.digest) {
+        if !was_there && let Some(packed) = store.blob(&blob.digest) {
             store.remove(packed)?;
         }
         let unpacked = unpacked.map_err(|why| self.lie(key, why))?;
@@ -213,6 +213,11 @@ impl RegistryLayers {
         }
         let _lock = store.lock_key(PACKED, &record.digest)?;
         let packed = pack(archive, store).map_err(registry::Error::Read)?;
+        if let Some(why) = packed::objection(packed.size(), record.size) {
+            // Everybody else would take that for an attempt to fill their disks.
+            progress.event(Event::Warning(format!("{label} is not shared: {why}, to the others")));
+            return Ok(store.remove(packed)?);
+        }
         let file = File::open(packed.path()).map_err(registry::Error::Read)?;
         let offered = registry::OfferedBlob {
             label,
@@ -358,40 +363,4 @@ fn shared(error: &(impl Diagnostic + ?Sized)) -> SharedError {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     let message = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
     SharedError { message, help }
-}
-
-/// Compresses the file at `path` into the store.
-fn pack(path: &Path, store: &Store) -> io::Result<Blob> {
-    let writer = store.writer().map_err(|error| error.into_io())?;
-    let mut encoder = zstd::Encoder::new(writer, LEVEL)?;
-    encoder.include_checksum(true)?;
-    io::copy(&mut File::open(path)?, &mut encoder)?;
-    encoder.finish()?.commit().map_err(|error| error.into_io())
-}
-
-/// Decompresses the file at `path` into the store. The inner error says why it is not what it should be: it is not
-/// compressed at all, or there is more than `size` bytes in it.
-fn unpack(
-    path: &Path,
-    size: u64,
-    store: &Store,
-) -> Result<Result<Blob, String>, crate::store::Error> {
-    let failed = |source| crate::store::Error::while_doing("read", path)(source);
-    let packed = BufReader::new(File::open(path).map_err(failed)?);
-    let decoder = Compression::Zstd.decoder(packed).map_err(failed)?;
-    let mut decoder = Bounded::new(decoder, size);
-    let mut writer = store.writer()?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match decoder.read(&mut buffer) {
-            Ok(0) => return writer.commit().map(Ok),
-            Ok(count) => writer
-                .write_all(&buffer[..count])
-                .map_err(crate::store::Error::while_doing("write", path))?,
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Ok(Err(format!("its archive is longer than {size} bytes")));
-            }
-            Err(error) => return Ok(Err(format!("its archive cannot be decompressed: {error}"))),
-        }
-    }
 }
