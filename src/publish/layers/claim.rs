@@ -7,7 +7,12 @@
 //!
 //! No clock is compared with another. Whoever builds changes its note again and again, and one that has not
 //! changed for a while is that of a machine that has died.
+//!
+//! That a note changes does not say that a layer comes of it: a builder may hang, and anybody who may write can change
+//! notes. So nobody waits without end. Whoever has waited for long, or cannot get its own note to stay, builds the layer
+//! without a word, and waits for nobody any more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -52,6 +57,10 @@ pub(super) struct Pace {
     pub beat: Duration,
     /// How long a note may stay as it is before its holder counts as dead. Several beats.
     pub patience: Duration,
+    /// How long to wait for a layer, whoever says that it builds it. Longer than layers take.
+    pub longest: Duration,
+    /// How many notes of one's own may be lost to those of others.
+    pub tries: u32,
 }
 
 impl Pace {
@@ -62,6 +71,11 @@ impl Pace {
         look: Duration::from_secs(1),
         beat: Duration::from_secs(10),
         patience: Duration::from_secs(60),
+        // A layer with much to install takes half an hour on a slow machine. More only costs time, and so does less: what
+        // is built twice is the same.
+        longest: Duration::from_secs(3600),
+        // Each time, somebody else has written within the same second.
+        tries: 5,
     };
 }
 
@@ -70,6 +84,8 @@ pub(super) struct Claims<B> {
     board: Arc<B>,
     holder: String,
     pace: Pace,
+    /// Whether somebody was waited for in vain.
+    is_tired: AtomicBool,
 }
 
 /// What [`Claims::claim`] comes to.
@@ -78,11 +94,13 @@ pub(super) enum Claim<T, B: Board> {
     Found(T),
     /// It is to be built here; others wait as long as this is not dropped.
     Mine(Held<B>),
+    /// It is to be built here, whatever others say; the reason is given once.
+    GivenUp(Option<String>),
 }
 
 impl<B: Board + 'static> Claims<B> {
     pub fn new(board: B, holder: String, pace: Pace) -> Self {
-        Self { board: Arc::new(board), holder, pace }
+        Self { board: Arc::new(board), holder, pace, is_tired: AtomicBool::new(false) }
     }
 
     /// Gets what `find` finds, or the right to make it, whichever comes first. `waiting` is called once, before
@@ -93,33 +111,28 @@ impl<B: Board + 'static> Claims<B> {
         find: impl Fn() -> Result<Option<T>, B::Error>,
         waiting: impl FnOnce(),
     ) -> Result<Claim<T, B>, B::Error> {
+        let (started, mut lost) = (Instant::now(), 0);
         let mut seen: Option<(Note, Instant)> = None;
         let mut waiting = Some(waiting);
         loop {
             if let Some(found) = find()? {
                 return Ok(Claim::Found(found));
             }
+            if self.is_tired.load(Ordering::Relaxed) {
+                return Ok(Claim::GivenUp(None));
+            }
+            if let Some(why) = self.enough(started, lost) {
+                let was_tired = self.is_tired.swap(true, Ordering::Relaxed);
+                return Ok(Claim::GivenUp((!was_tired).then_some(why)));
+            }
             let other =
                 self.board.read(key)?.filter(|note| !note.over && note.holder != self.holder);
-            if let Some(note) = other {
-                match &seen {
-                    Some((before, since)) if *before == note => {
-                        if since.elapsed() > self.pace.patience {
-                            log::debug!("nobody builds {key} any more: {} is silent", note.holder);
-                        } else {
-                            thread::sleep(self.pace.look);
-                            continue;
-                        }
-                    }
-                    _ => {
-                        if let Some(waiting) = waiting.take() {
-                            waiting();
-                        }
-                        seen = Some((note, Instant::now()));
-                        thread::sleep(self.pace.look);
-                        continue;
-                    }
+            if other.is_some_and(|note| self.is_alive(note, &mut seen)) {
+                if let Some(waiting) = waiting.take() {
+                    waiting();
                 }
+                thread::sleep(self.pace.look);
+                continue;
             }
             seen = None;
             if let Some(held) = self.take(key)? {
@@ -129,7 +142,35 @@ impl<B: Board + 'static> Claims<B> {
                     None => Ok(Claim::Mine(held)),
                 };
             }
+            lost += 1;
         }
+    }
+
+    /// Whether whoever has written `note` still builds, by when it has last changed, which `seen` remembers.
+    fn is_alive(&self, note: Note, seen: &mut Option<(Note, Instant)>) -> bool {
+        match seen {
+            Some((before, since)) if *before == note => {
+                let is_alive = since.elapsed() <= self.pace.patience;
+                if !is_alive {
+                    log::debug!("{} is silent, and builds nothing any more", note.holder);
+                }
+                is_alive
+            }
+            _ => {
+                *seen = Some((note, Instant::now()));
+                true
+            }
+        }
+    }
+
+    /// Why nobody is waited for any longer after a time since `started`, with so many notes `lost`, if so.
+    fn enough(&self, started: Instant, lost: u32) -> Option<String> {
+        let Pace { longest, tries, .. } = self.pace;
+        if started.elapsed() > longest {
+            let minutes = longest.as_secs() / 60;
+            return Some(format!("others have said for {minutes} minutes that they build it"));
+        }
+        (lost >= tries).then(|| format!("others have written over what was said here {lost} times"))
     }
 
     /// Writes a note, and keeps to it if it is the last one that anybody has written.
@@ -219,6 +260,8 @@ mod tests {
         look: Duration::from_millis(5),
         beat: Duration::from_millis(10),
         patience: Duration::from_secs(3600),
+        longest: Duration::from_secs(3600),
+        tries: 5,
     };
 
     #[derive(Clone, Default)]
@@ -253,6 +296,7 @@ mod tests {
                         let find = || Ok(there.lock().unwrap().get(&key).copied());
                         match claims.claim(&key, find, || {}) {
                             Ok(Claim::Found(())) => {}
+                            Ok(Claim::GivenUp(why)) => panic!("{why:?}"),
                             Ok(Claim::Mine(held)) => {
                                 thread::sleep(Duration::from_millis(30));
                                 made.fetch_add(1, Ordering::Relaxed);
@@ -304,5 +348,66 @@ mod tests {
         let looks = AtomicUsize::new(0);
         let find = || Ok((looks.fetch_add(1, Ordering::Relaxed) > 0).then_some(()));
         assert!(matches!(claims(&wall).claim(&key, find, || {}), Ok(Claim::Found(()))));
+    }
+
+    /// A board on which somebody else always has the last word.
+    #[derive(Clone)]
+    struct Occupied {
+        over: bool,
+        reads: Arc<AtomicUsize>,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl Occupied {
+        fn new(over: bool) -> Self {
+            Self { over, reads: Arc::default(), writes: Arc::default() }
+        }
+    }
+
+    impl Board for Occupied {
+        type Error = Infallible;
+
+        fn read(&self, _key: &Digest) -> Result<Option<Note>, Infallible> {
+            let beat = self.reads.fetch_add(1, Ordering::Relaxed) as u64;
+            Ok(Some(Note { holder: "another".to_owned(), beat, over: self.over }))
+        }
+
+        fn write(&self, _key: &Digest, _note: &Note) -> Result<(), Infallible> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_who_says_for_ever_that_it_builds_is_not_waited_for_for_ever() {
+        let board = Occupied::new(false);
+        let pace = Pace { longest: Duration::from_millis(50), ..PACE };
+        let claims = Claims::new(board.clone(), holder(), pace);
+        let nothing = || Ok(None::<()>);
+        let waited = AtomicUsize::new(0);
+        let waiting = || _ = waited.fetch_add(1, Ordering::Relaxed);
+        let Ok(Claim::GivenUp(Some(why))) = claims.claim(&Digest::of("a"), nothing, waiting) else {
+            panic!("it is waited for")
+        };
+        assert!(why.contains("others have said"), "{why}");
+        assert_eq!(waited.load(Ordering::Relaxed), 1);
+        // What others have finished is taken, but nobody is waited for a second time.
+        let reads = board.reads.load(Ordering::Relaxed);
+        let again = claims.claim(&Digest::of("b"), nothing, || panic!("it is waited for"));
+        assert!(matches!(again, Ok(Claim::GivenUp(None))));
+        assert_eq!(board.reads.load(Ordering::Relaxed), reads);
+        let found = claims.claim(&Digest::of("c"), || Ok(Some(())), || ());
+        assert!(matches!(found, Ok(Claim::Found(()))));
+    }
+
+    #[test]
+    fn a_board_that_never_shows_what_was_written_is_given_up() {
+        let board = Occupied::new(true);
+        let pace = Pace { settle: Duration::from_millis(1), tries: 3, ..PACE };
+        let claims = Claims::new(board.clone(), holder(), pace);
+        let claim = claims.claim(&Digest::of("a"), || Ok(None::<()>), || panic!("it is over"));
+        let Ok(Claim::GivenUp(Some(why))) = claim else { panic!("it goes on") };
+        assert!(why.contains("3 times"), "{why}");
+        assert_eq!(board.writes.load(Ordering::Relaxed), 3);
     }
 }

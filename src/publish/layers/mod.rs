@@ -117,15 +117,20 @@ impl RegistryLayers {
         if let Some(step) = waiting.take() {
             step.finish("");
         }
-        Ok(match claim? {
-            Claim::Found(told) => obtained(told),
-            Claim::Mine(held) => Obtained::Build(Box::new(Promise {
-                layers: self,
-                key: *key,
-                label: label.to_owned(),
-                _held: held,
-            })),
-        })
+        let held = match claim? {
+            Claim::Found(told) => return Ok(obtained(told)),
+            Claim::Mine(held) => Some(held),
+            Claim::GivenUp(why) => {
+                if let Some(why) = why {
+                    progress.event(Event::Warning(format!(
+                        "{label} is built here, and nobody is waited for from here on: {why}"
+                    )));
+                }
+                None
+            }
+        };
+        let promise = Promise { layers: self, key: *key, label: label.to_owned(), _held: held };
+        Ok(Obtained::Build(Box::new(promise)))
     }
 
     /// The layer of `key`, brought into `store`.
@@ -313,8 +318,8 @@ struct Promise<'a> {
     layers: &'a RegistryLayers,
     key: Digest,
     label: String,
-    /// Others wait until it is gone.
-    _held: Held<Notes>,
+    /// Others wait until it is gone. None: nobody could be told.
+    _held: Option<Held<Notes>>,
 }
 
 impl Pledge for Promise<'_> {
