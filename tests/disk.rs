@@ -10,6 +10,7 @@ use std::process::Command;
 
 use imgbuild::artifact::manifest::{Disk, Manifest, Partition};
 use imgbuild::artifact::name::Format;
+use imgbuild::digest::Digest;
 use support::archive::Archive;
 use support::base::{Base, base};
 use support::machine;
@@ -124,6 +125,28 @@ fn both_formats_are_made_of_the_same_layers() {
     assert!(of_disk.packages.iter().any(|package| package.name == "linux"));
     assert!(!of_template.packages.iter().any(|package| package.name == "devices"));
     assert_eq!(of_disk.states[0].name, "app");
+}
+
+/// The layers of the machine lie among those of the role, and make the disk all the same.
+#[test]
+fn a_disk_that_was_just_built_verifies_and_one_with_another_layer_does_not() {
+    let Some(base) = base() else { return };
+    let archive = Archive::with_base(base, &packages());
+    let project = project(base, &archive);
+    let printed = project.succeed(&["build", "app"]);
+    let artifacts: Vec<&str> = printed.lines().collect();
+    project.succeed(&[&["verify", "--integrity"], &artifacts[..]].concat());
+
+    let (path, manifest, _) = disk(&project);
+    for place in 0..manifest.layers.len() {
+        let mut other = manifest.clone();
+        other.layers[place].digest = Digest::of("another layer");
+        let name = path.file_stem().unwrap().to_string_lossy();
+        fs::write(project.out().join(format!("{name}.manifest.json")), other.to_json()).unwrap();
+        let ended = project.run(&["verify", "--integrity", path.to_str().unwrap()]);
+        assert_eq!(ended.code, 3, "{}", ended.stderr);
+        assert!(ended.stdout.contains("its layers do not make the image"), "{}", ended.stdout);
+    }
 }
 
 #[test]

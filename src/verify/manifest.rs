@@ -1,9 +1,10 @@
 //! The artifact and its manifest.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use super::{Subject, Verdict};
-use crate::artifact::manifest::Manifest;
+use crate::artifact::manifest::{Disk, Layer, Manifest};
 use crate::artifact::name::{Format, artifact_name, disk_digest, image_digest};
 use crate::digest::Digest;
 use crate::signature::files::{self, Files};
@@ -103,21 +104,33 @@ fn contradiction(files: &Files, manifest: &Manifest) -> Option<String> {
 /// Why the layers that the manifest names do not make the image that it says it is of, if so. That nobody has made them
 /// into another artifact, no manifest proves.
 pub(crate) fn unfit_layers(manifest: &Manifest) -> Option<String> {
-    let digests: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
-    let image = |layers: &[Digest]| image_digest(&manifest.role, &manifest.version, layers);
     let fits = match (&manifest.disk, manifest.artifact.format) {
-        (None, Format::LxcTemplate) => image(&digests) == manifest.digest,
-        (Some(disk), Format::Qcow2) => {
-            let boot: Vec<Digest> = disk.boot.iter().map(|layer| layer.digest).collect();
-            // Above the layers of the image lie those that only machines have.
-            (0..=digests.len()).any(|count| {
-                let (own, machine) = digests.split_at(count);
-                image(own) == disk.image
-                    && disk_digest(&disk.image, machine, &boot) == manifest.digest
-            })
-        }
+        (None, Format::LxcTemplate) => image(manifest, &manifest.layers) == manifest.digest,
+        (Some(disk), Format::Qcow2) => is_disk_of(manifest, disk),
         _ => return Some("it is of another format than it says".to_owned()),
     };
     let digest = manifest.digest.short();
     (!fits).then(|| format!("its layers do not make the image {digest} that it says it is"))
+}
+
+/// Whether `disk` and the layers of `manifest` make what that says it is. The layers that only machines have lie among
+/// those of the image; they are those of one definition, which no manifest names as such.
+fn is_disk_of(manifest: &Manifest, disk: &Disk) -> bool {
+    let names: BTreeSet<&str> = manifest.layers.iter().map(|layer| layer.image.as_str()).collect();
+    names.into_iter().map(Some).chain([None]).any(|name| {
+        let is_machine = |layer: &&Layer| Some(layer.image.as_str()) == name;
+        let (machine, own): (Vec<&Layer>, Vec<&Layer>) =
+            manifest.layers.iter().partition(is_machine);
+        image(manifest, own) == disk.image
+            && disk_digest(&disk.image, &digests(machine), &digests(&disk.boot)) == manifest.digest
+    })
+}
+
+/// The digest of the image that `layers` make.
+fn image<'a>(manifest: &Manifest, layers: impl IntoIterator<Item = &'a Layer>) -> Digest {
+    image_digest(&manifest.role, &manifest.version, &digests(layers))
+}
+
+fn digests<'a>(layers: impl IntoIterator<Item = &'a Layer>) -> Vec<Digest> {
+    layers.into_iter().map(|layer| layer.digest).collect()
 }
