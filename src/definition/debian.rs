@@ -168,7 +168,7 @@ fn word(item: &Item) -> Result<String> {
 }
 
 fn url(item: &Item) -> Result<String> {
-    const EXPECTED: &str = "a base URL (http://, https:// or file:///, no query)";
+    const EXPECTED: &str = "a base URL (http://, https:// or file:///, no user, no query)";
     let text = any_url(item, EXPECTED)?;
     if text.contains('?') {
         return Err(item.unexpected(EXPECTED));
@@ -176,13 +176,15 @@ fn url(item: &Item) -> Result<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A URL that may ask a question, as those of key servers do.
-fn any_url<'a>(item: &'a Item, expected: &str) -> Result<&'a str> {
+/// A URL that may have a query, as those of key servers do, and no credentials: those would be in the lock, and in every
+/// manifest.
+pub(super) fn any_url<'a>(item: &'a Item, expected: &str) -> Result<&'a str> {
     let text = item.string()?;
     let rest =
         ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let has_user = rest.and_then(|rest| rest.split('/').next()).is_some_and(|it| it.contains('@'));
     let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !printable || rest.is_none_or(str::is_empty) || text.contains('#') {
+    if !printable || rest.is_none_or(str::is_empty) || text.contains('#') || has_user {
         return Err(item.unexpected(expected));
     }
     Ok(text)
@@ -203,7 +205,9 @@ fn keyring(item: &Item, root: &Path, directory: &Path) -> Result<Keyring> {
     use std::path::Component;
     if item.entries().is_ok() {
         let url = item.table(&schema::KEYRING_URL.names())?.require("url")?;
-        return Ok(Keyring::Url(any_url(url, "a URL (http://, https:// or file:///)")?.to_owned()));
+        return Ok(Keyring::Url(
+            any_url(url, "a URL (http://, https:// or file:///, no user)")?.to_owned(),
+        ));
     }
     let text = item.string().map_err(|_| item.unexpected("a path, or `{ url = \"…\" }`"))?;
     let relative = Path::new(text);

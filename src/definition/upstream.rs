@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::container::ContainerImage;
+use super::debian::any_url;
 use super::document::{Item, Table};
 use super::error::{Problem, Result};
 use super::image::Image;
@@ -229,19 +230,11 @@ fn urls(item: &Item) -> Result<Vec<String>> {
     Ok(urls)
 }
 
-/// A URL of one file. It may have a query, and no credentials: those would be in the lock as well.
+/// A URL of one file.
 fn url(item: &Item) -> Result<String> {
-    let text = item.string()?;
-    let rest =
-        ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !printable || rest.is_none_or(str::is_empty) || text.contains('#') || authority.contains('@')
-    {
-        let expected = "the URL of a file (http://, https:// or file:///, no user, no fragment)";
-        return Err(item.unexpected(expected));
-    }
-    Ok(text.to_owned())
+    const EXPECTED: &str =
+        "the URL of a file (http://, https:// or file:///, no user, no fragment)";
+    any_url(item, EXPECTED).map(str::to_owned)
 }
 
 fn strip(item: &Item) -> Result<usize> {

@@ -147,6 +147,7 @@ fn repositories_nobody_can_trust() {
         ("keys/debian.asc", "../../../etc/passwd"),
         ("keys/debian.asc", "keys/debain.asc"),
         ("http://deb.debian.org/debian/", "deb.debian.org/debian"),
+        ("http://deb.debian.org/debian/", "https://campus:password@deb.debian.org/debian/"),
         ("suite = \"trixie\"", "suite = \"../trixie\""),
     ];
     all_refused("repository", BASE, &changes);
