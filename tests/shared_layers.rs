@@ -102,7 +102,7 @@ impl Runner {
         let errors = String::from_utf8(output.stderr).unwrap();
         let events: Vec<Value> =
             errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let kinds = ["packages", "sources", "run", "files"];
+        let kinds = ["packages", "sources", "run", "files", "boot"];
         let is_layer =
             |label: &&str| label.split_once(' ').is_some_and(|(_, kind)| kinds.contains(&kind));
         let started = events.iter().filter(|event| event["event"] == "started");
