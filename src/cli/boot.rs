@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, Given, bytes, shown};
-use super::layers::{LayerOptions, trust};
+use super::layers::LayerOptions;
+use super::trust::trust;
 use crate::boot::container::{self, Container};
 use crate::boot::qemu::{self, Accelerator, Machine};
 use crate::boot::{self, Guest, Identity, Observation, Secrets, Volume, observe, random_digits};

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::VERIFICATION_FAILED;
 use super::context::{Context, Given, bytes, shown};
-use super::layers::{LayerOptions, trust};
+use super::layers::LayerOptions;
 use super::lint::show_tolerated;
+use super::trust::trust;
 use crate::artifact::name::Format;
 use crate::build::{
     Archives, Artifact, Builder, Difference, LockedRole, SharedLayers, Supplies, Verification,

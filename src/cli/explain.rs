@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, bytes};
-use super::layers::trust;
+use super::trust::trust;
 use crate::build::{Known, Past, Pending, last_build, pending};
 
 /// Changes shown for each layer before they are only counted.

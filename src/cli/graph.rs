@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use miette::Result;
 
 use super::context::{Context, shown};
-use super::layers::trust;
+use super::trust::trust;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::inspect::{Inspector, graph};

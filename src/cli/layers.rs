@@ -9,16 +9,10 @@ use super::context::Context;
 use super::registry::RegistryOptions;
 use super::sign::signer;
 use crate::debian::date::Moment;
-use crate::definition::Project;
 use crate::fetch::Network;
 use crate::publish::layers::{RegistryLayers, Voucher};
 use crate::registry::{Access, Location, Registry};
 use crate::verify::Rules;
-
-/// Who is asked about layers that others have built: the policies of `project`, and of `site`.
-pub(super) fn trust(project: &Project, site: Option<&str>) -> Result<Voucher> {
-    Ok(Voucher { rules: Rules::of::<miette::Report>(project, site)?, signer: None })
-}
 
 /// Options of verbs that build.
 #[derive(Debug, clap::Args)]

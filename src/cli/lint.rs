@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, wrapped};
-use super::layers::trust;
+use super::trust::trust;
 use crate::artifact::lint::Tolerated;
 use crate::artifact::name::Format;
 use crate::build::LockedRole;

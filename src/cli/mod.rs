@@ -43,6 +43,7 @@ mod status;
 mod subject;
 mod swap;
 mod teller;
+mod trust;
 mod verify;
 mod why;
 

@@ -8,7 +8,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::build::FormatName;
 use super::context::{Context, shown};
-use super::layers::trust;
+use super::trust::trust;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::build::LockedRole;

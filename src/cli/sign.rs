@@ -12,7 +12,7 @@ use super::artifacts::named;
 use super::build::FormatName;
 use super::context::{Context, shown};
 use super::document::Built;
-use super::layers::trust;
+use super::trust::trust;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::build::Known;

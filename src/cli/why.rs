@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, wrapped};
-use super::layers::trust;
+use super::trust::trust;
 use crate::inspect::Inspector;
 use crate::inspect::why::{Chain, Claim, PackageReason, Part, PathReason, Role};
 

@@ -8,8 +8,8 @@ use miette::Result;
 
 use super::build::FormatName;
 use super::context::Context;
-use super::layers::trust;
 use super::subject::Subject;
+use super::trust::trust;
 use crate::artifact::name::Format;
 use crate::definition::Project;
 use crate::inspect::{Checkout, Comparison, Image, Inspector, compare};
