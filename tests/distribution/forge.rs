@@ -182,9 +182,14 @@ fn a_commit_that_is_no_longer_the_newest_is_not_swapped() {
     for forge in [&gitlab[..], &github[..]] {
         for (head, swaps) in [(COMMIT, true), (&COMMIT.replace('a', "b"), false), ("", false)] {
             let recorder = Recorder::new(&[("imgbuild", "{}")]);
-            // As git: with another exit code if there is no such branch.
-            let answer =
-                if head.is_empty() { "exit 2" } else { "echo -e \"$HEAD\\trefs/heads/main\"" };
+            // As git: with another exit code if there is no such branch, and first with branches whose names end like it.
+            // That one is at the commit of the run, whatever the run is of.
+            let answer = match head {
+                "" => "exit 2".to_owned(),
+                _ => format!(
+                    "echo -e \"{COMMIT}\\trefs/heads/a/refs/heads/main\"\necho -e \"$HEAD\\trefs/heads/main\""
+                ),
+            };
             let seen = format!("env >{}\n{answer}", recorder.programs().join("seen").display());
             recorder.answers("git", &seen);
             let directory = tempfile::tempdir().unwrap();
