@@ -258,3 +258,14 @@ fn data_of_a_server_that_tells_no_date_are_as_old_as_the_last_question() {
     assert_eq!(ended.code, FOUND, "{}", ended.stderr);
     assert!(ended.stderr.contains("are 10 days old"), "{}", ended.stderr);
 }
+
+#[test]
+fn data_of_this_machine_are_not_asked_of_a_proxy_that_would_give_its_own() {
+    let (archive, project) = locked();
+    let url = archive.server.file("/data/json", DATA);
+    let mut command = project.command(&["audit", "--data", &url]);
+    // Nobody listens there.
+    command.env("http_proxy", "http://127.0.0.1:1").env_remove("no_proxy").env_remove("NO_PROXY");
+    let ended = Ended::from(command.output().unwrap());
+    assert_eq!(ended.code, FOUND, "{}", ended.stderr);
+}

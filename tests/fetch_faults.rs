@@ -113,6 +113,20 @@ fn a_manifest_is_never_large() {
 }
 
 #[test]
+fn a_chunk_that_is_cut_is_no_end_of_what_has_no_known_length() {
+    let bench = bench();
+    let content = content(5_000);
+    let url = bench.server.file("/x", content.clone());
+    bench.server.faults("/x", [Fault::CutChunk(2_000)]);
+    let request = Request { size: None, ..request(&content, &[url]) };
+    let fetcher = Fetcher::new(Network::Online, hasty());
+    let got = fetcher.download(&[request], &bench.store, 1, &Silent).unwrap();
+    assert_eq!(std::fs::read(got[0].path()).unwrap(), content);
+    let ranges: Vec<_> = bench.server.seen().into_iter().map(|seen| seen.range).collect();
+    assert_eq!(ranges, [None, Some("bytes=2000-".to_owned())]);
+}
+
+#[test]
 fn a_stalled_server_is_given_up() {
     let bench = bench();
     let content = content(5_000);

@@ -214,7 +214,9 @@ impl Failure {
             | Self::UnknownHost
             | Self::WrongRange
             | Self::RangeRefused
-            | Self::Io(_) => true,
+            | Self::Io(_)
+            // A proxy that answers 502 instead of a way to the server, or no connection for another reason.
+            | Self::Protocol(ureq::Error::ConnectProxyFailed(_) | ureq::Error::ConnectionFailed) => true,
             _ => false,
         }
     }
@@ -264,5 +266,19 @@ pub(super) fn advice(failed: &[FailedDownload]) -> String {
          command again: it goes on where it stopped; further mirrors and a `snapshot` URL can be \
          named in the definition"
             .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_cannot_reach_the_server_is_passing_trouble() {
+        let refused = ureq::Error::ConnectProxyFailed("CONNECT 502".to_owned());
+        for error in [refused, ureq::Error::ConnectionFailed] {
+            let failure = Failure::from(error);
+            assert!(failure.is_transient() && failure.blames_host(), "{failure}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! does so once after each boot of the machine ([`crate::store`], *Durability*).
 
 mod agent;
+pub(crate) mod challenge;
 mod error;
 mod newer;
 pub(crate) mod origin;
@@ -141,7 +142,7 @@ pub struct Fetcher {
 pub(crate) struct Known {
     /// Who we are.
     pub(crate) credentials: Box<dyn Credentials>,
-    /// What is to be done there: `pull` or `pull,push`.
+    /// What is to be done there: `pull` or [`challenge::PUSH`].
     pub(crate) actions: &'static str,
     /// Who may vouch for the server, in the place of the authorities that browsers know.
     pub(crate) authorities: Option<ureq::tls::RootCerts>,
@@ -172,6 +173,16 @@ impl Fetcher {
 
     pub(crate) fn tokens(&self) -> &token::Tokens {
         &self.tokens
+    }
+
+    /// Makes a request to the repository of a registry at the URL `repository` by `send`, as [`token::Tokens::introduce`].
+    pub(crate) fn introduce<E: From<Failure>>(
+        &self,
+        repository: &str,
+        send: impl Fn(Option<&str>) -> Result<ureq::http::Response<ureq::Body>, E>,
+    ) -> Result<ureq::http::Response<ureq::Body>, E> {
+        let client = token::Client { agent: &self.agent, policy: &self.policy };
+        self.tokens.introduce(client, repository, send)
     }
 
     pub(crate) fn online(&self) -> bool {

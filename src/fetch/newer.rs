@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::error::{Attempt, Error, Failure, Missing};
-use super::source::{Paced, is_remote, read_answer, without_password};
+use super::source::{Paced, direct_if_local, is_remote, read_answer, without_password};
 use super::{BUFFER, Fetcher};
 use crate::store::{self, Blob, Store};
 
@@ -74,7 +74,8 @@ impl Fetcher {
         if !self.online() {
             return Err(Failure::Offline);
         }
-        let mut request = self.agent.get(url).config().https_only(secure).build();
+        let request = self.agent.get(url).config().https_only(secure).build();
+        let mut request = direct_if_local(url, request);
         let known = known.cloned().unwrap_or_default();
         if let Some(etag) = known.etag {
             request = request.header(header::IF_NONE_MATCH, etag);

@@ -7,10 +7,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
+use ureq::{Body, RequestBuilder};
 
 use super::error::Failure;
+use super::origin::is_confidential;
 use super::{Fetcher, Policy, token};
 
 /// The part of a file that is wanted.
@@ -47,7 +48,7 @@ pub(super) fn open(fetcher: &Fetcher, url: &str, wanted: Wanted) -> Result<Opene
     }
     let send = |said: Option<&str>| ask(fetcher, url, wanted, said);
     let response = match token::repository(url) {
-        Some(repository) => fetcher.tokens.introduce(&fetcher.agent, repository, send)?,
+        Some(repository) => fetcher.introduce(repository, send)?,
         None => send(None)?,
     };
     let mut opened = read_answer(response, wanted.offset)?;
@@ -62,7 +63,7 @@ fn ask(
     wanted: Wanted,
     authorization: Option<&str>,
 ) -> Result<Response<Body>, Failure> {
-    let mut request = fetcher.agent.get(url);
+    let mut request = direct_if_local(url, fetcher.agent.get(url));
     if wanted.offset > 0 {
         request = request.header(header::RANGE, format!("bytes={}-", wanted.offset));
         if let Some(validator) = wanted.if_range {
@@ -85,6 +86,14 @@ fn ask(
     Ok(answer?)
 }
 
+/// `request` to `url` without a proxy, if it does not leave this machine: a proxy would be asked for what is on its own.
+pub(super) fn direct_if_local<Any>(url: &str, request: RequestBuilder<Any>) -> RequestBuilder<Any> {
+    match url.starts_with("http://") && is_confidential(url) {
+        true => request.config().proxy(None).build(),
+        false => request,
+    }
+}
+
 /// `url` without the user and password that may stand in it, as it may be shown.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
@@ -95,7 +104,7 @@ pub(crate) fn without_password(url: &str) -> String {
 
 /// Gives up a sender that is not silent, but hopelessly slow: one that dribbles would otherwise
 /// hold up a build for ever.
-pub(super) struct Paced<R> {
+pub(crate) struct Paced<R> {
     inner: R,
     /// Time spent waiting since the pace was last checked.
     waited: Duration,
@@ -107,7 +116,7 @@ pub(super) struct Paced<R> {
 }
 
 impl<R> Paced<R> {
-    pub(super) fn new(inner: R, policy: &Policy) -> Self {
+    pub(crate) fn new(inner: R, policy: &Policy) -> Self {
         let patience = policy.patience;
         let least = (patience.as_secs_f64() * policy.slowest as f64) as u64;
         Self { inner, waited: Duration::ZERO, moved: 0, patience, least }

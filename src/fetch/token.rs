@@ -20,8 +20,11 @@ use base64::engine::general_purpose::STANDARD;
 use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use ureq::{Body, ResponseExt};
 
+use super::Policy;
+use super::challenge::{Challenge, address, is_basic, parse, query};
 use super::error::Failure;
 use super::origin::{is_confidential, is_same_origin, server};
+use super::source::{Paced, retry_after};
 
 /// Most bytes of an answer with a token. Docker's has about 5 kB.
 const MOST: u64 = 256 * 1024;
@@ -69,7 +72,7 @@ pub trait Credentials: Send + Sync {
 pub(super) struct Identity {
     /// Who we are.
     pub(super) credentials: Box<dyn Credentials>,
-    /// What is to be done: `pull` or `pull,push`.
+    /// What is to be done: `pull` or [`PUSH`].
     pub(super) actions: &'static str,
 }
 
@@ -78,6 +81,15 @@ pub(super) struct Identity {
 pub(crate) struct Tokens {
     known: Mutex<HashMap<String, String>>,
     identity: Option<Identity>,
+}
+
+/// What asks for tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    /// The connections.
+    pub(super) agent: &'a ureq::Agent,
+    /// How patient to be.
+    pub(super) policy: &'a Policy,
 }
 
 impl Tokens {
@@ -96,9 +108,9 @@ impl Tokens {
     ///
     /// # Errors
     /// Those of `send`; [`Failure::Token`]; [`Failure::Elsewhere`] if it is not the registry that wants to be told.
-    pub(crate) fn introduce<E: From<Failure>>(
+    pub(super) fn introduce<E: From<Failure>>(
         &self,
-        agent: &ureq::Agent,
+        client: Client,
         repository: &str,
         send: impl Fn(Option<&str>) -> Result<Response<Body>, E>,
     ) -> Result<Response<Body>, E> {
@@ -107,7 +119,7 @@ impl Tokens {
         if !is_refused(repository, &response)? {
             return Ok(response);
         }
-        let Some(other) = self.ask(agent, repository, response.headers(), said.as_deref()) else {
+        let Some(other) = self.ask(client, repository, response.headers(), said.as_deref()) else {
             return Ok(response);
         };
         let response = send(Some(&other?))?;
@@ -119,7 +131,7 @@ impl Tokens {
     /// that is not the answer of a registry that lets in who we are.
     fn ask(
         &self,
-        agent: &ureq::Agent,
+        client: Client,
         repository: &str,
         headers: &HeaderMap,
         used: Option<&str>,
@@ -129,7 +141,7 @@ impl Tokens {
         if let Some(other) = known.get(repository).filter(|it| Some(it.as_str()) != used) {
             return Some(Ok(other.clone()));
         }
-        let said = self.authorization(agent, repository, headers, used.is_some()).transpose()?;
+        let said = self.authorization(client, repository, headers, used.is_some()).transpose()?;
         if let Ok(said) = &said {
             known.insert(repository.to_owned(), said.clone());
         }
@@ -138,7 +150,7 @@ impl Tokens {
 
     fn authorization(
         &self,
-        agent: &ureq::Agent,
+        client: Client,
         repository: &str,
         headers: &HeaderMap,
         again: bool,
@@ -148,7 +160,7 @@ impl Tokens {
         if let Some(challenge) = texts.iter().find_map(|text| parse(text)) {
             let credential = self.credential(repository)?;
             let actions = self.identity.as_ref().map(|identity| identity.actions);
-            let token = request(agent, &challenge, repository, actions, credential)?;
+            let token = request(client, &challenge, repository, actions, credential)?;
             return Ok(Some(format!("Bearer {token}")));
         }
         let wants_password = texts.iter().any(|text| is_basic(text));
@@ -220,111 +232,6 @@ pub(super) fn is_manifest(url: &str) -> bool {
     repository(url).is_some_and(|repository| url[repository.len()..].starts_with("/manifests/"))
 }
 
-/// What a registry wants (RFC 6750, section 3).
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Challenge {
-    realm: String,
-    service: Option<String>,
-    scope: Option<String>,
-}
-
-/// Whether a registry wants a name and a password.
-fn is_basic(text: &str) -> bool {
-    let scheme = text.trim().split(' ').next().unwrap_or_default();
-    scheme.eq_ignore_ascii_case("basic")
-}
-
-/// Reads `Bearer realm="…",service="…",scope="…"`.
-fn parse(text: &str) -> Option<Challenge> {
-    let (scheme, mut rest) = text.trim().split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let mut challenge = Challenge::default();
-    loop {
-        rest = rest.trim_start_matches([' ', ',']);
-        let Some((name, after)) = rest.split_once('=') else { break };
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        match name.trim().to_ascii_lowercase().as_str() {
-            "realm" => challenge.realm = value.to_owned(),
-            "service" => challenge.service = Some(value.to_owned()),
-            "scope" => challenge.scope = Some(value.to_owned()),
-            _ => {}
-        }
-        rest = after;
-    }
-    (!challenge.realm.is_empty()).then_some(challenge)
-}
-
-impl Challenge {
-    /// The URL of who gives tokens for `repository`, the URL of one.
-    fn realm(&self, repository: &str) -> Result<&str, &'static str> {
-        let realm = &self.realm;
-        let is_plain = realm.starts_with("http://") && repository.starts_with("http://");
-        let is_url = realm.bytes().all(|byte| byte.is_ascii_graphic()) && !realm.contains('#');
-        if !is_url || !(realm.starts_with("https://") || is_plain) {
-            return Err("it names no https:// URL for one");
-        }
-        Ok(realm)
-    }
-
-    /// What the token is for: the `actions` on `repository`, or what the registry says.
-    fn fields(&self, repository: &str, actions: Option<&str>) -> Vec<(&'static str, String)> {
-        let name = repository.split_once("/v2/").map_or("", |(_, name)| name);
-        let scope = match (actions, &self.scope) {
-            (None, Some(scope)) => scope.clone(),
-            _ => format!("repository:{name}:{}", actions.unwrap_or("pull")),
-        };
-        let service = self.service.iter().map(|service| ("service", service.clone()));
-        service.chain([("scope", scope)]).collect()
-    }
-}
-
-/// The URL that gives a token for anybody who wants to pull from `repository`, if `challenge` is the answer of a
-/// registry that gives any.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn address_of_tokens(
-    challenge: &str,
-    repository: &str,
-) -> Option<Result<String, &'static str>> {
-    let challenge = parse(challenge)?;
-    let realm = challenge.realm(repository);
-    Some(realm.map(|realm| address(realm, &challenge.fields(repository, None))))
-}
-
-fn address(realm: &str, fields: &[(&'static str, String)]) -> String {
-    let mark = if realm.contains('?') { '&' } else { '?' };
-    format!("{realm}{mark}{}", query(fields))
-}
-
-/// `fields` as a query.
-fn query(fields: &[(&'static str, String)]) -> String {
-    let pairs: Vec<_> =
-        fields.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
-    pairs.join("&")
-}
-
-/// `text` as a value of a query (RFC 3986, section 3.4).
-fn escaped(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z'
-        | b'A'..=b'Z'
-        | b'0'..=b'9'
-        | b'-'
-        | b'.'
-        | b'_'
-        | b'~'
-        | b':'
-        | b'/'
-        | b',' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
 /// The part of an answer with a token that counts. Both names are in use.
 #[derive(serde::Deserialize)]
 struct Answer {
@@ -334,19 +241,20 @@ struct Answer {
 
 /// Asks for a token, as somebody if there is a `credential`.
 fn request(
-    agent: &ureq::Agent,
+    client: Client,
     challenge: &Challenge,
     repository: &str,
     actions: Option<&str>,
     credential: Option<Credential>,
 ) -> Result<String, Failure> {
     let realm = challenge.realm(repository).map_err(|why| Failure::Token(why.to_owned()))?;
-    if credential.is_some() && !is_confidential(realm) {
+    if credential.is_some() && !may_be_told(realm, repository) {
         let why = format!("a password is not sent to {realm}, which has no TLS");
         return Err(Failure::Token(why));
     }
     let mut fields = challenge.fields(repository, actions);
     let address = address(realm, &fields);
+    let Client { agent, policy } = client;
     let response = match credential {
         None => agent.get(&address).call()?,
         Some(Credential::Password { user, password }) => {
@@ -365,19 +273,28 @@ fn request(
             request.header(header::CONTENT_TYPE, form).send(query(&fields))?
         }
     };
-    read(response, realm)
+    read(response, realm, policy)
 }
 
-fn read(response: Response<Body>, realm: &str) -> Result<String, Failure> {
+/// Whether a password may be told to `realm`, which `repository` names. A registry on another machine has no realm on this
+/// one: whoever sits on the way to it may say so, to have the password sent to a proxy.
+fn may_be_told(realm: &str, repository: &str) -> bool {
+    realm.starts_with("https://") || (is_confidential(realm) && is_confidential(repository))
+}
+
+fn read(response: Response<Body>, realm: &str, policy: &Policy) -> Result<String, Failure> {
     let (head, body) = response.into_parts();
     if head.status != StatusCode::OK {
         let code = head.status.as_u16();
         let passing = matches!(code, 408 | 429 | 500..=599);
         let refused = || Failure::Token(format!("{realm} answers with status {code}"));
-        return Err(if passing { Failure::Status { code, retry_after: None } } else { refused() });
+        let retry_after = retry_after(&head.headers);
+        return Err(if passing { Failure::Status { code, retry_after } } else { refused() });
     }
     let mut bytes = Vec::new();
-    body.into_reader().take(MOST).read_to_end(&mut bytes).map_err(Failure::Io)?;
+    // Others wait for it meanwhile.
+    let mut reader = Paced::new(body.into_reader(), policy).take(MOST);
+    reader.read_to_end(&mut bytes).map_err(ureq::Error::from)?;
     token_in(&bytes).ok_or_else(|| Failure::Token(format!("the answer of {realm} has none")))
 }
 
@@ -394,37 +311,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges_are_read() {
-        let repository = "https://registry-1.docker.io/v2/a/b";
-        let docker = "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\",\
-                      scope=\"repository:a/b:pull\"";
+    fn a_password_is_told_to_no_realm_on_this_machine_for_a_registry_elsewhere() {
         let cases = [
-            (
-                docker,
-                Some(
-                    "https://auth.docker.io/token?service=registry.docker.io&scope=repository:a/b:pull",
-                ),
-            ),
-            ("bearer realm=\"https://x/t?a=1\"", Some("https://x/t?a=1&scope=repository:a/b:pull")),
-            (
-                "Bearer error=\"x, y\", realm=\"https://x/t\", scope=\"a b&c\"",
-                Some("https://x/t?scope=a%20b%26c"),
-            ),
-            ("Bearer realm=\"http://x/t\"", None),
-            ("Bearer realm=\"file:///etc/passwd\"", None),
-            ("Bearer realm=\"https://x/ t\"", None),
-            ("Basic realm=\"https://x/t\"", None),
-            ("Bearer realm=\"https://x", None),
-            ("Bearer", None),
-            ("", None),
+            ("https://auth.example/t", "https://r.example/v2/a", true),
+            ("https://auth.example/t", "http://r.example/v2/a", true),
+            ("http://127.0.0.1/t", "http://localhost:5000/v2/a", true),
+            ("http://127.0.0.1/t", "http://r.example/v2/a", false),
+            ("http://auth.example/t", "http://127.0.0.1/v2/a", false),
         ];
-        for (text, expected) in cases {
-            let found = parse(text).and_then(|challenge| {
-                let realm = challenge.realm(repository).ok()?;
-                let mark = if realm.contains('?') { '&' } else { '?' };
-                Some(format!("{realm}{mark}{}", query(&challenge.fields(repository, None))))
-            });
-            assert_eq!(found.as_deref(), expected, "{text}");
+        for (realm, repository, expected) in cases {
+            assert_eq!(may_be_told(realm, repository), expected, "{realm} {repository}");
         }
     }
 

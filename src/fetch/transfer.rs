@@ -203,7 +203,12 @@ impl Transfer<'_> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                // Without a length nothing else tells that it is not the end.
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof && expected.is_some() =>
+                {
+                    break;
+                }
                 Err(error) => return Err(Failure::from(ureq::Error::from(error)).into()),
             };
             if count as u64 > limit.saturating_sub(partial.length()) {

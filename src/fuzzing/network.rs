@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::parts;
 use crate::boot::agent::Agent;
-use crate::fetch::token as tokens;
+use crate::fetch::{challenge, token};
 use crate::proxmox::http::answer;
 use crate::proxmox::{Properties, Upid, VolumeId};
 
@@ -73,14 +73,14 @@ pub fn guest_agent_seeds() -> Vec<Vec<u8>> {
 /// What a registry wants before it gives anything, and what it gives as a token.
 pub fn registry(bytes: &[u8]) {
     let mut parts = parts(bytes);
-    let challenge = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let said = String::from_utf8_lossy(parts.next().unwrap_or_default());
     if let Some(Ok(address)) =
-        tokens::address_of_tokens(&challenge, "https://registry.example.org/v2/a/b")
+        challenge::address_of_tokens(&said, "https://registry.example.org/v2/a/b")
     {
         assert!(address.starts_with("https://"), "{address} is asked without a cipher");
         assert!(address.bytes().all(|byte| byte.is_ascii_graphic()), "{address:?} is no address");
     }
-    if let Some(token) = tokens::token_in(parts.next().unwrap_or_default()) {
+    if let Some(token) = token::token_in(parts.next().unwrap_or_default()) {
         assert!(token.bytes().all(|byte| byte.is_ascii_graphic()), "{token:?} breaks a header");
     }
 }

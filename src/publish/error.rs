@@ -37,6 +37,18 @@ pub enum Error {
         why: String,
     },
 
+    /// A file about an artifact that nobody would pull.
+    #[error("`{}` is longer than the {most} bytes that are pulled", path.display())]
+    #[diagnostic(help(
+        "none that imgbuild writes is so long: `imgbuild sign` writes what lies beside an artifact anew"
+    ))]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Bytes.
+        most: u64,
+    },
+
     /// An artifact is not what its manifest says.
     #[error("`{}` is not what its manifest says: its sha256 is {got}, expected {expected}", path.display())]
     #[diagnostic(help("it has changed since it was built: delete it and build it again"))]
@@ -93,8 +105,8 @@ pub enum Error {
     /// Other files are where those of the image go.
     #[error("cannot pull `{reference}`: `{}` has other bytes in {}", directory.display(), list(names))]
     #[diagnostic(help(
-        "nothing was written. One of the two is damaged, signed anew or exchanged: `imgbuild verify` looks at what is \
-         there. Take what the registry has with `--replace`, or pull to another directory with `--out DIR`"
+        "nothing was written. One of the two is damaged, signed anew or exchanged: `imgbuild verify --integrity` looks at \
+         what is there. Take what the registry has with `--replace`, or pull to another directory with `--out DIR`"
     ))]
     Others {
         /// What was asked for.

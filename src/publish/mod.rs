@@ -43,6 +43,9 @@ pub const DISK: &str = "application/vnd.imgbuild.disk.v1.qcow2";
 /// The manifest that a build writes.
 pub const DESCRIPTION: &str = "application/vnd.imgbuild.manifest.v2+json";
 
+/// A list of sums and its signature.
+pub const SIGNED: &str = "application/vnd.imgbuild.signature.v1";
+
 /// The annotation with a version (OCI image specification, "Pre-Defined Annotation Keys").
 const VERSION: &str = "org.opencontainers.image.version";
 
@@ -82,7 +85,7 @@ pub const ATTACHMENTS: &[Attachment] = &[
     },
     // A list without its signature says nothing, so they go together.
     Attachment {
-        artifact_type: "application/vnd.imgbuild.signature.v1",
+        artifact_type: SIGNED,
         files: &[(SUMS, "text/plain"), (SIGNATURE, "application/vnd.imgbuild.sshsig")],
         most: signature::MOST_BYTES,
     },

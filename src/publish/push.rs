@@ -8,13 +8,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    ATTACHMENTS, Attachment, DESCRIPTION, Error, Finished, IMAGE, TRANSFERS, VERSION, media_type,
+    ATTACHMENTS, Attachment, DESCRIPTION, Error, Finished, IMAGE, SIGNED, TRANSFERS, VERSION,
+    media_type,
 };
 use crate::digest::Digest;
 use crate::progress::{Event, Progress};
 use crate::registry::document::TITLE;
 use crate::registry::{
-    self, Descriptor, EMPTY_BYTES, MANIFEST, Manifest, OfferedBlob, Repository, Tag, Which,
+    Descriptor, EMPTY_BYTES, MANIFEST, Manifest, OfferedBlob, Repository, Tag, Which,
 };
 
 /// Most of what was said earlier about an image that is deleted in favour of what is said now. There is one, but for
@@ -42,6 +43,13 @@ pub struct Attached {
     pub digest: Digest,
     /// Its files.
     pub files: Vec<PathBuf>,
+}
+
+impl Attached {
+    /// The name of its first file, which it is annotated with.
+    fn title(&self) -> Option<&str> {
+        self.files.first()?.file_name()?.to_str()
+    }
 }
 
 /// A file that goes into a blob.
@@ -122,8 +130,9 @@ pub fn push(
     let digest = Digest::of(&bytes);
     repository.put_manifest(&Which::Digest(digest), MANIFEST, &bytes)?;
     let subject = Descriptor::of(MANIFEST, &bytes);
-    let attach = |found: Found| attach(repository, &subject, found, progress);
+    let attach = |found: Found| attach(repository, &subject, found);
     let attached = found.into_iter().map(attach).collect::<Result<Vec<_>, _>>()?;
+    retire(repository, &subject, &attached, progress)?;
     for tag in tags {
         repository.put_manifest(&Which::Tag(tag.clone()), MANIFEST, &bytes)?;
     }
@@ -137,43 +146,59 @@ fn attached(finished: &Finished, attachment: &'static Attachment) -> Result<Opti
         let path = finished.beside(ending);
         let Some(offer) = Offer::open(&path, media_type)? else { return Ok(None) };
         if offer.descriptor.size > attachment.most {
-            let most = attachment.most;
-            let why = format!("it is longer than {most} bytes, and would not be pulled");
-            return Err(Error::Read { path, why });
+            return Err(Error::TooLong { path, most: attachment.most });
         }
         files.push(offer);
     }
     Ok(Some(Found { attachment, files }))
 }
 
-/// Pushes what is about `subject`, in the place of what was pushed of the same kind under the same name.
-fn attach(
-    repository: &Repository,
-    subject: &Descriptor,
-    found: Found,
-    progress: &dyn Progress,
-) -> Result<Attached, Error> {
+/// Pushes what is about `subject`.
+fn attach(repository: &Repository, subject: &Descriptor, found: Found) -> Result<Attached, Error> {
     let Found { attachment, files } = found;
     let layers = files.iter().map(|file| file.descriptor.clone()).collect();
     let mut manifest = Manifest::new(attachment.artifact_type, layers).about(subject.clone());
     let title = files.first().map(|file| file.name.clone()).unwrap_or_default();
-    manifest.annotations.insert(TITLE.to_owned(), title.clone());
+    manifest.annotations.insert(TITLE.to_owned(), title);
     let bytes = manifest.to_bytes();
     let digest = Digest::of(&bytes);
     repository.put_manifest(&Which::Digest(digest), MANIFEST, &bytes)?;
+    let files = files.into_iter().map(|file| file.path).collect();
+    Ok(Attached { artifact_type: attachment.artifact_type.to_owned(), digest, files })
+}
+
+/// Deletes what `attached` takes the place of: what was pushed about `subject` of the same kinds under the same names. Not
+/// before all of `attached` is there, and signatures first, so that at no time there is a signature of what is gone.
+/// Without a signature among `attached` nothing that may be signed goes.
+fn retire(
+    repository: &Repository,
+    subject: &Descriptor,
+    attached: &[Attached],
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let is_signature = |it: &Descriptor| it.artifact_type.as_deref() == Some(SIGNED);
+    if !attached.iter().any(|it| it.artifact_type == SIGNED)
+        && !repository.referrers(&subject.digest, &is_signature, 1)?.is_empty()
+    {
+        return Ok(());
+    }
     let is_earlier = |it: &Descriptor| {
-        let is_kind = it.artifact_type.as_deref() == Some(attachment.artifact_type);
         // What others have pushed about it, under other names, is theirs.
-        is_kind && it.title() == Some(&title) && it.digest != digest
+        let is_of = |one: &&Attached| {
+            it.artifact_type.as_ref() == Some(&one.artifact_type) && it.title() == one.title()
+        };
+        attached.iter().find(is_of).is_some_and(|one| it.digest != one.digest)
     };
-    for other in repository.referrers(&subject.digest, &is_earlier, MOST_EARLIER)? {
-        match repository.delete_manifest(&other.digest) {
-            Err(error @ registry::Error::Refused { .. }) => {
+    let mut earlier = repository.referrers(&subject.digest, &is_earlier, MOST_EARLIER)?;
+    earlier.sort_by_key(|it| !is_signature(it));
+    for it in earlier {
+        match repository.delete_manifest(&subject.digest, &it.digest) {
+            Err(error) if !error.is_transient() => {
+                let title = it.title().unwrap_or_default();
                 progress.event(Event::Warning(format!("an earlier `{title}` stays: {error}")));
             }
             other => drop(other?),
         }
     }
-    let files = files.into_iter().map(|file| file.path).collect();
-    Ok(Attached { artifact_type: attachment.artifact_type.to_owned(), digest, files })
+    Ok(())
 }

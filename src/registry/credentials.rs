@@ -250,9 +250,11 @@ fn talk(child: &mut Child, server: &str) -> io::Result<Vec<u8>> {
         input.write_all(server.as_bytes())?;
     }
     let Some(output) = child.stdout.take() else { return Ok(Vec::new()) };
-    let reader = std::thread::spawn(move || {
+    // Not joined: something that the helper has left behind may hold its output open for ever.
+    let (sender, said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        output.take(MOST).read_to_end(&mut bytes).map(|_| bytes)
+        let _ = sender.send(output.take(MOST).read_to_end(&mut bytes).map(|_| bytes));
     });
     let start = Instant::now();
     while child.try_wait()?.is_none() {
@@ -261,7 +263,8 @@ fn talk(child: &mut Child, server: &str) -> io::Result<Vec<u8>> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    reader.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    let left = HELPER_PATIENCE.saturating_sub(start.elapsed());
+    said.recv_timeout(left).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::reference::lower_case;
 use crate::digest::Digest;
@@ -126,10 +128,31 @@ pub struct Index {
     /// Always 2.
     pub schema_version: u32,
     /// [`INDEX`].
+    #[serde(default = "index")]
     pub media_type: String,
-    /// The manifests.
-    #[serde(default, deserialize_with = "or_none")]
+    /// The manifests, without those that are not understood: others may have digests by another algorithm.
+    #[serde(default, deserialize_with = "understood")]
     pub manifests: Vec<Descriptor>,
+}
+
+fn index() -> String {
+    INDEX.to_owned()
+}
+
+/// Those descriptors that are understood.
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Descriptor>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Understood(Descriptor),
+        Other(IgnoredAny),
+    }
+    let entries: Vec<Entry> = or_none(deserializer)?;
+    let understood = entries.into_iter().filter_map(|entry| match entry {
+        Entry::Understood(descriptor) => Some(descriptor),
+        Entry::Other(_) => None,
+    });
+    Ok(understood.collect())
 }
 
 impl Default for Index {
@@ -143,6 +166,59 @@ impl Index {
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text, numbers and maps of text are JSON")
     }
+}
+
+/// A list of what is about a manifest, as those who push keep it. What others have written there stays as it is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct List {
+    schema_version: u32,
+    #[serde(default = "index")]
+    media_type: String,
+    #[serde(default, deserialize_with = "or_none")]
+    manifests: Vec<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { schema_version: 2, media_type: index(), manifests: Vec::new(), rest: Map::new() }
+    }
+}
+
+impl List {
+    /// Adds `entry`. Returns whether it was not there.
+    pub fn add(&mut self, entry: &Descriptor) -> bool {
+        if self.digests().any(|digest| digest == entry.digest) {
+            return false;
+        }
+        self.manifests.push(serde_json::to_value(entry).expect("a descriptor is JSON"));
+        // The same entries make the same list, whoever was first.
+        self.manifests.sort_by(|one, other| one["digest"].as_str().cmp(&other["digest"].as_str()));
+        true
+    }
+
+    /// Keeps those whose digest, if it is understood, is `wanted`. Returns whether any went.
+    pub fn retain(&mut self, wanted: impl Fn(Option<Digest>) -> bool) -> bool {
+        let before = self.manifests.len();
+        self.manifests.retain(|entry| wanted(digest_of(entry)));
+        self.manifests.len() != before
+    }
+
+    /// The digests that are understood.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.manifests.iter().filter_map(digest_of)
+    }
+
+    /// As it is pushed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("what was read as JSON is JSON")
+    }
+}
+
+fn digest_of(entry: &Value) -> Option<Digest> {
+    entry.get("digest")?.as_str()?.strip_prefix("sha256:").and_then(lower_case)
 }
 
 /// What any document may say of itself and of what it is about.

@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use ureq::http::request::Builder;
-use ureq::http::{HeaderName, Method, Request, Response, header};
-use ureq::{AsSendBody, Body, ResponseExt, SendBody};
+use ureq::http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
+use ureq::{AsSendBody, Body, SendBody};
 
 use super::address::{resolve, without_query};
 use super::{Error, Repository};
 use crate::fetch::origin::is_same_origin;
-use crate::fetch::source::{retry_after, text};
-use crate::fetch::{Failure, retry, token};
+use crate::fetch::source::{Paced, retry_after, text};
+use crate::fetch::{Failure, MOST_MANIFEST, Policy, retry, token};
 
 /// Most bytes of an answer that says what is wrong.
 const MOST_REASONS: u64 = 64 * 1024;
@@ -109,12 +109,14 @@ pub(super) struct Call<'a> {
     pub content: Content<'a>,
     /// Whether the answer may take long.
     pub long: bool,
+    /// Whether what comes is believed because of who sends it, so that nobody on the way may have changed it.
+    pub believed: bool,
 }
 
 impl<'a> Call<'a> {
     pub fn new(method: Method, url: impl Into<String>) -> Self {
         let (url, headers) = (url.into(), Vec::new());
-        Self { method, url, headers, content: Content::Absent, long: false }
+        Self { method, url, headers, content: Content::Absent, long: false, believed: false }
     }
 
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
@@ -127,10 +129,23 @@ impl<'a> Call<'a> {
         self
     }
 
+    pub fn believed(mut self) -> Self {
+        self.believed = true;
+        self
+    }
+
     pub fn long(mut self) -> Self {
         self.long = true;
         self
     }
+}
+
+/// What comes of asking for a document.
+pub(super) enum Answer {
+    /// It, and what is said with it.
+    Document(HeaderMap, Vec<u8>),
+    /// The answer is not 200.
+    Other(Response<Body>),
 }
 
 /// Why there is no answer.
@@ -148,6 +163,10 @@ impl Trouble {
         match self {
             Self::Failure(Failure::Token(why)) => Error::Login { what, why },
             Self::Failure(Failure::Elsewhere(server)) => Error::Elsewhere { what, server },
+            Self::Failure(Failure::Protocol(ureq::Error::RequireHttpsOnly(_))) => {
+                let why = "it redirects to a server without TLS".to_owned();
+                Error::Lie { what, why }
+            }
             Self::Failure(failure) => Error::Unreachable { what, failure },
             Self::File(error) => Error::Read(error),
         }
@@ -185,16 +204,42 @@ impl Repository {
         }
     }
 
+    /// Gets a document, with as much patience as the policy has; [`Answer::Other`] if the registry has another answer to `call`
+    /// than that.
+    pub(super) fn document(&self, call: &Call, what: &dyn Fn() -> String) -> Result<Answer, Error> {
+        let policy = self.fetcher().policy();
+        let mut tried = 0;
+        loop {
+            let response = self.patiently(call).map_err(|trouble| trouble.into_error(&what()))?;
+            if response.status() != StatusCode::OK {
+                return Ok(Answer::Other(response));
+            }
+            let headers = response.headers().clone();
+            tried += 1;
+            match read_all(response, MOST_MANIFEST, policy) {
+                Ok(bytes) => return Ok(Answer::Document(headers, bytes)),
+                Err(failure) if failure.is_transient() && tried < policy.tries => {
+                    std::thread::sleep(retry::pause(policy, tried + 1, &failure));
+                }
+                Err(failure) if failure.is_transient() => {
+                    return Err(Error::Unreachable { what: what(), failure });
+                }
+                Err(failure) => {
+                    return Err(Error::Document { what: what(), why: failure.to_string() });
+                }
+            }
+        }
+    }
+
     /// Makes a request, and once more with what the registry wants to be told. Passing trouble, such as status
     /// 503, is an error.
     pub(super) fn once(&self, call: &Call) -> Result<Response<Body>, Trouble> {
         let repository = self.location().url();
         // An upload may go to another server, which must not learn who we are.
         let ours = is_same_origin(&repository, &call.url);
-        let (tokens, agent) = (self.fetcher().tokens(), self.fetcher().agent());
         let send = |said: Option<&str>| self.send(call, said);
         let response = match ours {
-            true => tokens.introduce(agent, &repository, send)?,
+            true => self.fetcher().introduce(&repository, send)?,
             false => send(None)?,
         };
         let code = response.status().as_u16();
@@ -251,8 +296,13 @@ impl Repository {
             config = config.max_redirects(0);
         }
         if call.long {
-            let patience = self.fetcher().policy().patience;
-            config = config.timeout_recv_response(Some(patience.saturating_mul(LONG_ANSWER)));
+            let patience = self.fetcher().policy().patience.saturating_mul(LONG_ANSWER);
+            // The wait for an answer is one for its first bytes, too.
+            config = config.timeout_recv_response(Some(patience)).timeout_per_read(Some(patience));
+        }
+        if call.believed && call.url.starts_with("https://") {
+            // Also where it is redirected to, at each step.
+            config = config.https_only(true);
         }
         agent.run(config.build())
     }
@@ -260,7 +310,7 @@ impl Repository {
     /// The error that an answer which is none of those expected stands for.
     pub(super) fn refused(&self, what: impl Into<String>, response: Response<Body>) -> Error {
         let (what, code) = (what.into(), response.status().as_u16());
-        let reasons = reasons(response);
+        let reasons = reasons(response, self.fetcher().policy());
         match code {
             401 if self.fetcher().tokens().known_for(&self.location().url()).is_none() => {
                 let why = "none is known for it".to_owned();
@@ -273,7 +323,7 @@ impl Repository {
 }
 
 /// What a registry says of an error (OCI distribution specification, "Error Codes"), fit to be shown.
-pub(super) fn reasons(response: Response<Body>) -> String {
+pub(super) fn reasons(response: Response<Body>, policy: &Policy) -> String {
     #[derive(Deserialize)]
     struct Answer {
         errors: Vec<Reason>,
@@ -286,7 +336,7 @@ pub(super) fn reasons(response: Response<Body>) -> String {
         message: String,
     }
     let mut bytes = Vec::new();
-    let body = response.into_body().into_reader().take(MOST_REASONS);
+    let body = Paced::new(response.into_body().into_reader(), policy).take(MOST_REASONS);
     if { body }.read_to_end(&mut bytes).is_err() {
         return String::new();
     }
@@ -314,16 +364,12 @@ pub(super) fn location(
 }
 
 /// Reads all of an answer, which may have `most` bytes.
-pub(super) fn read_all(response: Response<Body>, most: u64) -> Result<Vec<u8>, Failure> {
+fn read_all(response: Response<Body>, most: u64, policy: &Policy) -> Result<Vec<u8>, Failure> {
     let (head, body) = response.into_parts();
     let expected = text(&head.headers, header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
     let mut bytes = Vec::new();
-    let read = body
-        .into_with_config()
-        .limit(u64::MAX)
-        .reader()
-        .take(most.saturating_add(1))
-        .read_to_end(&mut bytes);
+    let reader = Paced::new(body.into_with_config().limit(u64::MAX).reader(), policy);
+    let read = { reader }.take(most.saturating_add(1)).read_to_end(&mut bytes);
     let got = bytes.len() as u64;
     match (read, expected) {
         _ if got > most => Err(Failure::TooLong { limit: most }),
@@ -334,9 +380,4 @@ pub(super) fn read_all(response: Response<Body>, most: u64) -> Result<Vec<u8>, F
         }
         (Err(error), _) => Err(ureq::Error::from(error).into()),
     }
-}
-
-/// Whether the answer came from where TLS was asked for, without leaving it on the way.
-pub(super) fn kept_tls(asked: &str, response: &Response<Body>) -> bool {
-    !asked.starts_with("https://") || response.get_uri().scheme_str() == Some("https")
 }

@@ -3,13 +3,12 @@
 use ureq::http::{Method, StatusCode, header};
 
 use super::document::{Descriptor, Heading, MANIFEST};
-use super::http::{Call, Content, kept_tls, read_all};
+use super::http::{Answer, Call, Content};
 use super::reference::lower_case;
 use super::{Error, Repository, Which};
 use crate::digest::Digest;
 use crate::fetch::source::text;
 use crate::fetch::token::ACCEPT;
-use crate::fetch::{MOST_MANIFEST, retry};
 
 /// What a registry says the digest of a document is.
 const DIGEST: &str = "docker-content-digest";
@@ -57,34 +56,13 @@ impl Repository {
     pub fn manifest(&self, which: &Which) -> Result<Option<Found>, Error> {
         let what = || format!("pull {}", self.location().with(which.clone()));
         let url = self.manifest_url(which);
-        let policy = self.fetcher().policy();
-        let mut tried = 0;
-        let (headers, bytes) = loop {
-            let call = Call::new(Method::GET, &url).header(header::ACCEPT, ACCEPT);
-            let response = self.patiently(&call).map_err(|trouble| trouble.into_error(&what()))?;
-            match response.status() {
-                StatusCode::OK => {}
-                StatusCode::NOT_FOUND => return Ok(None),
-                _ => return Err(self.refused(what(), response)),
+        let call = Call::new(Method::GET, url).header(header::ACCEPT, ACCEPT).believed();
+        let (headers, bytes) = match self.document(&call, &what)? {
+            Answer::Document(headers, bytes) => (headers, bytes),
+            Answer::Other(response) if response.status() == StatusCode::NOT_FOUND => {
+                return Ok(None);
             }
-            if !kept_tls(&url, &response) {
-                let why = "it redirects to a server without TLS".to_owned();
-                return Err(Error::Lie { what: what(), why });
-            }
-            let headers = response.headers().clone();
-            tried += 1;
-            match read_all(response, MOST_MANIFEST) {
-                Ok(bytes) => break (headers, bytes),
-                Err(failure) if failure.is_transient() && tried < policy.tries => {
-                    std::thread::sleep(retry::pause(policy, tried + 1, &failure));
-                }
-                Err(failure) if failure.is_transient() => {
-                    return Err(Error::Unreachable { what: what(), failure });
-                }
-                Err(failure) => {
-                    return Err(Error::Document { what: what(), why: failure.to_string() });
-                }
-            }
+            Answer::Other(response) => return Err(self.refused(what(), response)),
         };
         let lie = |why: String| Error::Lie { what: what(), why };
         let digest = Digest::of(&bytes);
@@ -139,32 +117,27 @@ impl Repository {
         descriptor.artifact_type =
             heading.artifact_type.or(heading.config.map(|config| config.media_type));
         descriptor.annotations = heading.annotations;
-        self.list(&subject.digest, descriptor)?;
+        self.list(&subject.digest, &descriptor)?;
         Ok(Put { digest, listed: true })
     }
 
-    /// Deletes a manifest, and its place in the list of what is about another one where the registry keeps none.
-    /// Returns whether there was one.
+    /// Deletes a manifest that is about `subject`, and before that its place in the list of such where the registry keeps
+    /// none: what is in the list has to be there. Returns whether there was one.
     ///
     /// # Errors
-    /// Those of [`Repository::manifest`]. [`Error::Refused`] if the registry deletes nothing.
-    pub fn delete_manifest(&self, digest: &Digest) -> Result<bool, Error> {
+    /// Those of [`Repository::manifest`]. [`Error::Refused`] or [`Error::Login`] if the registry deletes nothing.
+    pub fn delete_manifest(&self, subject: &Digest, digest: &Digest) -> Result<bool, Error> {
         let which = Which::Digest(*digest);
         let what = || format!("delete {}", self.location().with(which.clone()));
-        let Some(found) = self.manifest(&which)? else { return Ok(false) };
+        self.unlist(subject, digest)?;
         let call = Call::new(Method::DELETE, self.manifest_url(&which));
         let response = self.patiently(&call).map_err(|trouble| trouble.into_error(&what()))?;
         match response.status() {
-            StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT => {}
+            StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(true),
             // Deleted by somebody else, or by a try whose answer was lost.
-            StatusCode::NOT_FOUND => {}
-            _ => return Err(self.refused(what(), response)),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(self.refused(what(), response)),
         }
-        let heading: Heading = serde_json::from_slice(&found.bytes).unwrap_or_default();
-        if let Some(subject) = heading.subject {
-            self.unlist(&subject.digest, digest)?;
-        }
-        Ok(true)
     }
 }
 

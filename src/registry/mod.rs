@@ -134,7 +134,7 @@ impl Registry {
         policy.proxy_from_environment &= !origin.is_local();
         let actions = match access {
             Access::Pull => "pull",
-            Access::Push => "pull,push",
+            Access::Push => fetch::challenge::PUSH,
         };
         let authorities = authorities.map(|Authorities(roots)| roots);
         let known = Known { credentials: Box::new(credentials), actions, authorities };

@@ -8,12 +8,14 @@
 use ureq::http::{HeaderMap, Method, StatusCode, header};
 
 use super::address::resolve;
-use super::document::{Descriptor, INDEX, Index, TITLE};
-use super::http::{Call, read_all};
+use super::document::{Descriptor, INDEX, Index, List, TITLE};
+use super::http::{Answer, Call};
 use super::{Error, Found, Repository, Which};
 use crate::digest::Digest;
 use crate::fetch::origin::is_same_origin;
-use crate::fetch::{Failure, MOST_MANIFEST, retry};
+use crate::fetch::source::text;
+use crate::fetch::token::ACCEPT;
+use crate::fetch::{Failure, retry};
 
 /// Most pages of a list.
 const MOST_PAGES: usize = 100;
@@ -21,10 +23,20 @@ const MOST_PAGES: usize = 100;
 /// How often a list is put until an entry stays in it.
 const TRIES: u32 = 5;
 
+/// The end of a tag for registries that take the one of the specification for the digest that it is made of, and give
+/// the image itself in the place of its list. GitLab's does.
+const OTHER: &str = ".referrers";
+
 /// What the list of `digest` is tagged with where a registry keeps none.
-fn fallback(digest: &Digest) -> Which {
-    let tag = format!("sha256-{digest}");
-    Which::Tag(tag.parse().expect("`sha256-` and 64 digits are a tag"))
+fn fallback(digest: &Digest, end: &str) -> Which {
+    let tag = format!("sha256-{digest}{end}");
+    Which::Tag(tag.parse().expect("`sha256-`, 64 digits and a word are a tag"))
+}
+
+/// Whether this is how a registry answers that does not know lists: with 404, as the specification has it, or because
+/// it knows no such path, method or type.
+fn knows_no_lists(code: u16) -> bool {
+    matches!(code, 400 | 404 | 405 | 406 | 501)
 }
 
 impl Repository {
@@ -43,7 +55,11 @@ impl Repository {
             return Ok(list);
         }
         let mut list = Vec::new();
-        if let Some(index) = self.own_list(digest)? {
+        // What is something else, or broken, is no list.
+        if let (_, Some(Found { media_type, bytes, .. })) = self.own_list(digest)?
+            && media_type == INDEX
+            && let Ok(index) = serde_json::from_slice(&bytes)
+        {
             add(&mut list, index, wanted, most);
         }
         Ok(list)
@@ -61,15 +77,21 @@ impl Repository {
         let mut list = Vec::new();
         for page in 0..MOST_PAGES {
             let call = Call::new(Method::GET, &url).header(header::ACCEPT, INDEX);
-            let response = self.patiently(&call).map_err(|trouble| trouble.into_error(&what()))?;
-            match response.status() {
-                StatusCode::OK => {}
-                StatusCode::NOT_FOUND if page == 0 => return Ok(None),
-                _ => return Err(self.refused(what(), response)),
+            let (headers, bytes) = match self.document(&call, &what)? {
+                Answer::Document(headers, bytes) => (headers, bytes),
+                Answer::Other(response)
+                    if page == 0 && knows_no_lists(response.status().as_u16()) =>
+                {
+                    return Ok(None);
+                }
+                Answer::Other(response) => return Err(self.refused(what(), response)),
+            };
+            // Some answer whatever they do not know with a page for people.
+            let kind = text(&headers, header::CONTENT_TYPE).and_then(|text| text.split(';').next());
+            if page == 0 && kind.is_some_and(|kind| kind.trim() != INDEX) {
+                return Ok(None);
             }
-            let next = next_page(response.headers());
-            let bytes = read_all(response, MOST_MANIFEST)
-                .map_err(|failure| Error::Unreachable { what: what(), failure })?;
+            let next = next_page(&headers);
             let index: Index = serde_json::from_slice(&bytes)
                 .map_err(|error| Error::Document { what: what(), why: error.to_string() })?;
             add(&mut list, index, wanted, most);
@@ -85,25 +107,22 @@ impl Repository {
         Err(Error::Lie { what: what(), why: format!("its list has more than {MOST_PAGES} pages") })
     }
 
-    /// The list that those who push keep. None if there is none, or something else in its place.
-    fn own_list(&self, digest: &Digest) -> Result<Option<Index>, Error> {
-        let Some(Found { media_type, bytes, .. }) = self.manifest(&fallback(digest))? else {
-            return Ok(None);
-        };
-        Ok(if media_type == INDEX { serde_json::from_slice(&bytes).ok() } else { None })
+    /// Where those who push keep the list of what is about `subject`, and what is there.
+    fn own_list(&self, subject: &Digest) -> Result<(Which, Option<Found>), Error> {
+        let tag = fallback(subject, "");
+        match self.manifest(&tag)? {
+            Some(found) if found.digest == *subject => {
+                let tag = fallback(subject, OTHER);
+                let found = self.manifest(&tag)?;
+                Ok((tag, found))
+            }
+            found => Ok((tag, found)),
+        }
     }
 
     /// Adds `entry` to the list of what is about `subject`.
-    pub(super) fn list(&self, subject: &Digest, entry: Descriptor) -> Result<(), Error> {
-        self.change_list(subject, &|index| {
-            if index.manifests.iter().any(|it| it.digest == entry.digest) {
-                return false;
-            }
-            index.manifests.push(entry.clone());
-            // The same entries make the same list, whoever was first.
-            index.manifests.sort_by_key(|it| it.digest);
-            true
-        })
+    pub(super) fn list(&self, subject: &Digest, entry: &Descriptor) -> Result<(), Error> {
+        self.change_list(subject, &|list| list.add(entry))
     }
 
     /// Takes the manifest `digest` out of the list of what is about `subject`, if the registry keeps none.
@@ -111,11 +130,7 @@ impl Repository {
         if self.kept_list(subject, &|_| false, 0)?.is_some() {
             return Ok(());
         }
-        self.change_list(subject, &|index| {
-            let before = index.manifests.len();
-            index.manifests.retain(|it| it.digest != *digest);
-            index.manifests.len() != before
-        })
+        self.change_list(subject, &|list| list.retain(|it| it != Some(*digest)))
     }
 
     /// Changes the list of what is about `subject` until `change`, which says whether it did anything, has nothing
@@ -123,30 +138,52 @@ impl Repository {
     fn change_list(
         &self,
         subject: &Digest,
-        change: &dyn Fn(&mut Index) -> bool,
+        change: &dyn Fn(&mut List) -> bool,
     ) -> Result<(), Error> {
         let _turn = self.shared.list.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (tag, policy) = (fallback(subject), self.fetcher().policy());
+        let policy = self.fetcher().policy();
         for tried in 1..=TRIES {
             if tried > 2 {
                 // Somebody else was at it: not at the same time again.
                 std::thread::sleep(retry::pause(policy, tried - 1, &Failure::Timeout));
             }
-            let found = self.manifest(&tag)?;
-            let mut index = match &found {
-                None => Index::default(),
+            let (tag, found) = self.own_list(subject)?;
+            let mut list = match &found {
+                None => List::default(),
                 Some(found) => self.read_list(&tag, found)?,
             };
-            if !change(&mut index) {
+            if !change(&mut list) {
                 return Ok(());
             }
-            self.put_manifest(&tag, INDEX, &index.to_bytes())?;
+            match self.put_manifest(&tag, INDEX, &list.to_bytes()) {
+                // Registries may refuse a list with something in it that was deleted by others.
+                Err(Error::Refused { code: 400 | 404, .. }) if self.drop_deleted(&mut list)? => {
+                    self.put_manifest(&tag, INDEX, &list.to_bytes())?;
+                }
+                put => drop(put?),
+            }
         }
         // The last one that was put was not read again; whoever came in between has read it.
         Ok(())
     }
 
-    fn read_list(&self, tag: &Which, found: &Found) -> Result<Index, Error> {
+    /// Takes out of `list` what the registry no longer has. Returns whether there was anything.
+    fn drop_deleted(&self, list: &mut List) -> Result<bool, Error> {
+        let mut deleted = Vec::new();
+        for digest in list.digests() {
+            let which = Which::Digest(digest);
+            let what = || format!("look for {}", self.location().with(which.clone()));
+            let call =
+                Call::new(Method::HEAD, self.manifest_url(&which)).header(header::ACCEPT, ACCEPT);
+            let response = self.patiently(&call).map_err(|trouble| trouble.into_error(&what()))?;
+            if response.status() == StatusCode::NOT_FOUND {
+                deleted.push(digest);
+            }
+        }
+        Ok(list.retain(|it| it.is_none_or(|digest| !deleted.contains(&digest))))
+    }
+
+    fn read_list(&self, tag: &Which, found: &Found) -> Result<List, Error> {
         let document = |why: String| {
             let what = format!("change {}", self.location().with(tag.clone()));
             Error::Document { what, why }

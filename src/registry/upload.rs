@@ -34,14 +34,30 @@ pub struct Pushed {
     pub was_there: bool,
 }
 
+/// How often a piece that is too large is halved.
+const HALVED: u32 = 6;
+
 /// Why an upload came to an end before it was complete.
 enum Broken {
     /// Another upload may fare better.
     Start(Error),
+    /// It may be at work still, or done: whether the blob will be there is not known.
+    Closing(Error),
     /// It takes no pieces.
     Whole,
+    /// It takes none that are so large.
+    Smaller(Error),
     /// No other will, either.
     End(Error),
+}
+
+/// How a blob is sent.
+#[derive(Clone, Copy)]
+enum Way {
+    /// In one request.
+    Whole,
+    /// In pieces of so many bytes.
+    Pieces(u64),
 }
 
 impl From<Error> for Broken {
@@ -84,27 +100,61 @@ impl<'a> Upload<'a> {
             (self.reached)(self.size);
             return Ok(Pushed { sent: 0, was_there: true });
         }
-        let policy = self.repository.fetcher().policy();
-        let (mut tried, mut whole) = (1, self.size <= self.repository.piece());
-        loop {
-            let broken = match self.attempt(whole) {
-                Ok(()) => {
-                    (self.reached)(self.size);
-                    let sent = self.sent.load(Ordering::Relaxed);
-                    return Ok(Pushed { sent, was_there: false });
+        let piece = self.repository.piece();
+        let mut way = if self.size <= piece { Way::Whole } else { Way::Pieces(piece) };
+        let (mut tried, mut halved, mut knows_pieces) = (1, 0, true);
+        while let Err(broken) = self.attempt(way) {
+            match (broken, way) {
+                (Broken::End(error), _) => return Err(error),
+                (Broken::Whole, _) => (way, knows_pieces) = (Way::Whole, false),
+                (Broken::Smaller(error), _) if halved >= HALVED || !knows_pieces => {
+                    return Err(error);
                 }
-                Err(broken) => broken,
-            };
-            match broken {
-                Broken::End(error) => return Err(error),
-                Broken::Whole if !whole => whole = true,
-                Broken::Start(error) if tried >= policy.tries => return Err(error),
-                Broken::Start(_) | Broken::Whole => {
-                    tried += 1;
-                    std::thread::sleep(retry::pause(policy, tried, &Failure::Timeout));
+                (Broken::Smaller(_), Way::Pieces(piece)) => {
+                    (way, halved) = (Way::Pieces((piece / 2).max(1)), halved + 1);
                 }
+                (Broken::Smaller(_), Way::Whole) => {
+                    (way, halved) = (Way::Pieces((self.size / 2).max(1)), halved + 1);
+                }
+                (Broken::Closing(error), _) => {
+                    if self.comes_to_be_there()? {
+                        break;
+                    }
+                    self.again(error, &mut tried)?;
+                }
+                (Broken::Start(error), _) => self.again(error, &mut tried)?,
             }
         }
+        (self.reached)(self.size);
+        Ok(Pushed { sent: self.sent.load(Ordering::Relaxed), was_there: false })
+    }
+
+    /// Waits before the next upload, unless there were enough.
+    fn again(&self, error: Error, tried: &mut u32) -> Result<(), Error> {
+        let policy = self.repository.fetcher().policy();
+        if *tried >= policy.tries {
+            return Err(error);
+        }
+        *tried += 1;
+        let failure = match &error {
+            Error::Unreachable { failure, .. } => failure,
+            _ => &Failure::Timeout,
+        };
+        std::thread::sleep(retry::pause(policy, *tried, failure));
+        Ok(())
+    }
+
+    /// Whether the blob is there, or will be soon. What stands before a registry may give up waiting long before the
+    /// registry has put a large blob together.
+    fn comes_to_be_there(&self) -> Result<bool, Error> {
+        let policy = self.repository.fetcher().policy();
+        for tried in 2..=policy.tries.saturating_mul(2) {
+            if self.repository.has_blob(&self.digest)? {
+                return Ok(true);
+            }
+            std::thread::sleep(retry::pause(policy, tried, &Failure::Timeout));
+        }
+        self.repository.has_blob(&self.digest)
     }
 
     fn lie(&self, why: String) -> Error {
@@ -120,20 +170,22 @@ impl<'a> Upload<'a> {
     }
 
     /// Makes one upload and fills it.
-    fn attempt(&self, whole: bool) -> Result<(), Broken> {
+    fn attempt(&self, way: Way) -> Result<(), Broken> {
         let (address, least) = self.begin()?;
         let mut address = address;
-        let result = if whole {
-            self.put(&address, 0).map_err(|error| match error {
+        let result = match way {
+            Way::Whole => self.put(&address, 0).map_err(|error| match error {
                 // It is sent again from its beginning.
                 Broken::End(error @ Error::Unreachable { .. }) => Broken::Start(error),
                 other => other,
-            })
-        } else {
-            let piece = self.repository.piece().max(least.min(LARGEST_PIECE));
-            self.fill(&mut address, piece).and_then(|()| self.put(&address, self.size))
+            }),
+            Way::Pieces(piece) => {
+                let piece = piece.max(least.min(LARGEST_PIECE));
+                self.fill(&mut address, piece).and_then(|()| self.put(&address, self.size))
+            }
         };
-        if result.is_err() {
+        // What may be at work still is left alone.
+        if !matches!(result, Ok(()) | Err(Broken::Closing(_))) {
             // So that the registry need not keep what came. It does not matter whether it hears of it.
             let _ = self.repository.once(&Call::new(Method::DELETE, address));
         }
@@ -220,8 +272,10 @@ impl<'a> Upload<'a> {
                 Ok(Ok(next))
             }
             416 => Ok(Err(Failure::WrongRange.into())),
+            // nginx, before a registry.
+            413 => Err(Broken::Smaller(self.refused(response))),
             // Those that know no pieces say so in many ways.
-            400 | 404 | 405 | 411 | 413 | 415 | 501 if at == 0 => Err(Broken::Whole),
+            400 | 404 | 405 | 411 | 415 | 501 if at == 0 => Err(Broken::Whole),
             400 | 404 => Err(Broken::Start(self.refused(response))),
             _ => Err(Broken::End(self.refused(response))),
         }
@@ -264,16 +318,19 @@ impl<'a> Upload<'a> {
         let response = match self.repository.once(&call) {
             Ok(response) => response,
             Err(trouble) if trouble.is_transient() => {
-                // Perhaps only the answer was lost.
-                return match self.repository.blob_size(&self.digest)? {
-                    Some(_) => Ok(()),
-                    None => Err(Broken::Start(self.unreachable(trouble))),
-                };
+                // Perhaps only the answer was lost, if it was not the registry that refused.
+                let is_refusal = matches!(
+                    trouble,
+                    Trouble::Failure(Failure::Status { code: 429 | 500 | 503, .. })
+                );
+                let error = self.unreachable(trouble);
+                return Err(if is_refusal { Broken::Start(error) } else { Broken::Closing(error) });
             }
             Err(trouble) => return Err(Broken::End(self.unreachable(trouble))),
         };
         match response.status().as_u16() {
             201 => Ok(()),
+            413 => Err(Broken::Smaller(self.refused(response))),
             // What came is not what was sent, or the upload is gone.
             400 | 404 | 416 => Err(Broken::Start(self.refused(response))),
             _ => Err(Broken::End(self.refused(response))),

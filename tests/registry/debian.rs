@@ -45,7 +45,7 @@ fn things_go_there_and_come_back() {
     assert!(put.listed);
     let listed = repository.referrers(&found.digest, &|_| true, 9).unwrap();
     assert_eq!(listed.iter().map(|it| it.digest).collect::<Vec<_>>(), [put.digest]);
-    assert!(repository.delete_manifest(&put.digest).unwrap());
+    assert!(repository.delete_manifest(&found.digest, &put.digest).unwrap());
     assert_eq!(repository.referrers(&found.digest, &|_| true, 9).unwrap(), []);
     assert_eq!(repository.manifest(&Which::Digest(put.digest)).unwrap(), None);
 

@@ -55,6 +55,36 @@ fn a_token_is_asked_for_once_with_the_login_and_its_purpose() {
 }
 
 #[test]
+fn a_token_to_delete_is_asked_for_where_a_registry_wants_one() {
+    let realm = Server::start(Box::new(|asked| {
+        let may_delete = asked.path.ends_with("scope=repository:a/b:pull,push,delete");
+        let token = if may_delete { "delete" } else { "t0ken" };
+        Some(Reply::new(200).body(format!(r#"{{"token":"{token}"}}"#)))
+    }));
+    let challenge = format!("Bearer realm=\"http://{}/token\"", realm.host());
+    let server = Server::start(Box::new(move |asked| {
+        let said = asked.header("authorization").unwrap_or_default();
+        let (wanted, action, is_let_in) = match asked.method.as_str() {
+            "DELETE" => (202, "delete", said == "Bearer delete"),
+            _ => (404, "pull", !said.is_empty()),
+        };
+        let challenge = format!("{challenge},scope=\"repository:a/b:{action}\"");
+        Some(match is_let_in {
+            true => Reply::new(wanted),
+            false => Reply::new(401).header("WWW-Authenticate", challenge),
+        })
+    }));
+    let digest = Digest::of("x");
+    assert!(repository(&server.host(), settings()).delete_manifest(&digest, &digest).unwrap());
+    // Who only pulls asks for no such thing.
+    let reader = repository(&server.host(), Settings { access: Access::Pull, ..settings() });
+    let error = reader.delete_manifest(&digest, &digest).unwrap_err();
+    assert!(matches!(error, Error::Login { .. }), "{error}");
+    let last = realm.take_seen().pop().unwrap();
+    assert_eq!(last.path, "/token?scope=repository:a/b:pull");
+}
+
+#[test]
 fn a_token_that_has_run_out_is_renewed() {
     let realm = gives_token();
     let server = wants_token(&format!("http://{}/token", realm.host()));

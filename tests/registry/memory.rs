@@ -1,11 +1,17 @@
 //! Against a registry that can do all that the specification knows, and against one that can do little.
 
-use imgbuild::digest::Digest;
-use imgbuild::progress::Silent;
-use imgbuild::registry::document::{Descriptor, Index, MANIFEST, Manifest};
-use imgbuild::registry::{Error, OfferedBlob, Pushed, Which};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use super::support::oci::{Abilities, Fault, Reply, Server, in_memory};
+use imgbuild::digest::Digest;
+use imgbuild::fetch::Policy;
+use imgbuild::progress::Silent;
+use imgbuild::registry::document::{Descriptor, INDEX, Index, MANIFEST, Manifest};
+use imgbuild::registry::{Error, OfferedBlob, Pushed, Repository, Settings, Which};
+
+use super::support::oci::{
+    Abilities, Fault, Reply, Server, in_memory, in_memory_without_tags_of_digests,
+};
 use super::{bytes, file, repository, settings, store, wanted};
 
 const ALL: Abilities = Abilities { pieces: true, least: 0, page: 2 };
@@ -84,6 +90,85 @@ fn a_lost_answer_to_the_end_of_an_upload_does_no_harm() {
     server.fault("PUT", "", Fault::Lose);
     let pushed = repository.push_blob(&Digest::of(&content), 10, &file(&content)).unwrap();
     assert_eq!(pushed.sent, 10);
+}
+
+/// How often each method was used.
+fn methods(server: &Server) -> impl Fn(&str) -> usize {
+    let seen = server.take_seen();
+    move |method| seen.iter().filter(|asked| asked.method == method).count()
+}
+
+#[test]
+fn a_registry_may_take_longer_than_usual_to_put_a_blob_together() {
+    let server = in_memory(ALL);
+    let policy = Policy { patience: Duration::from_secs(2), ..settings().policy };
+    let repository = repository(&server.host(), Settings { policy, ..settings() });
+    let content = bytes(2500);
+    let slow = |reply| {
+        std::thread::sleep(Duration::from_secs(5));
+        reply
+    };
+    server.fault("PUT", "", Fault::Change(Box::new(slow)));
+    repository.push_blob(&Digest::of(&content), 2500, &file(&content)).unwrap();
+    let used = methods(&server);
+    assert_eq!((used("PUT"), used("DELETE")), (1, 0));
+}
+
+#[test]
+fn an_upload_that_a_proxy_does_not_wait_for_is_neither_ended_nor_made_again() {
+    let server = in_memory(ALL);
+    let repository = repository(&server.host(), settings());
+    let content = bytes(2500);
+    // Done, but not told, and not there for a while. The first look is before the upload.
+    server.fault("PUT", "", Fault::Change(Box::new(|_| Reply::new(504))));
+    for _ in 0..3 {
+        server.fault("HEAD", "blobs", Fault::Change(Box::new(|_| Reply::new(404))));
+    }
+    repository.push_blob(&Digest::of(&content), 2500, &file(&content)).unwrap();
+    assert!(!server.has_faults());
+    let used = methods(&server);
+    assert_eq!((used("POST"), used("PUT"), used("DELETE")), (1, 1, 0));
+}
+
+#[test]
+fn pieces_and_blobs_that_a_proxy_finds_too_large_are_sent_in_smaller_ones() {
+    let memory = in_memory(ALL);
+    let inner = Server::before(&memory.host());
+    let server = Server::start(Box::new(move |asked| {
+        if asked.body.len() > 300 {
+            return Some(Reply::new(413));
+        }
+        inner.hand_on(asked)
+    }));
+    let repository = repository(&server.host(), settings());
+    for length in [2500, 900] {
+        let content = bytes(length);
+        repository.push_blob(&Digest::of(&content), length as u64, &file(&content)).unwrap();
+        assert!(repository.has_blob(&Digest::of(&content)).unwrap());
+    }
+    let used = methods(&server);
+    assert!(used("PATCH") > 13, "in pieces of 250 and 225 bytes");
+}
+
+#[test]
+fn whoever_asks_to_be_left_alone_is_left_alone_where_a_blob_is_sent() {
+    let memory = in_memory(ALL);
+    let inner = Server::before(&memory.host());
+    // Busy for half a second from the first blob on.
+    let first = Mutex::new(None::<Instant>);
+    let server = Server::start(Box::new(move |asked| {
+        let mut first = first.lock().unwrap();
+        if asked.method == "PUT"
+            && first.get_or_insert_with(Instant::now).elapsed() < Duration::from_millis(500)
+        {
+            return Some(Reply::new(429).header("Retry-After", "1"));
+        }
+        inner.hand_on(asked)
+    }));
+    let policy = Policy { max_delay: Duration::from_secs(2), ..settings().policy };
+    let repository = repository(&server.host(), Settings { policy, ..settings() });
+    repository.push_bytes(b"x").unwrap();
+    assert_eq!(methods(&server)("PUT"), 2);
 }
 
 #[test]
@@ -209,10 +294,103 @@ fn what_is_about_a_manifest_is_listed_by_any_registry() {
         assert_eq!(list(Some("application/x")), sorted(&digests[..4]));
         assert_eq!(list(Some("application/z")), []);
         assert_eq!(repository.referrers(&subject.digest, &|_| true, 3).unwrap().len(), 3);
-        assert!(repository.delete_manifest(&digests[0]).unwrap());
-        assert!(!repository.delete_manifest(&digests[0]).unwrap());
+        assert!(repository.delete_manifest(&subject.digest, &digests[0]).unwrap());
+        assert!(!repository.delete_manifest(&subject.digest, &digests[0]).unwrap());
         assert_eq!(list(None), sorted(&digests[1..]));
     }
+}
+
+/// Puts something about `subject`, and returns its digest.
+fn put(repository: &Repository, subject: &Descriptor, index: u8) -> Digest {
+    let layer = Descriptor::of("text/plain", &[index]);
+    let manifest = Manifest::new("application/x", vec![layer]).about(subject.clone()).to_bytes();
+    let digest = Digest::of(&manifest);
+    repository.put_manifest(&Which::Digest(digest), MANIFEST, &manifest).unwrap();
+    digest
+}
+
+/// The digests of what is listed about `subject`.
+fn listed(repository: &Repository, subject: &Descriptor) -> Vec<Digest> {
+    let listed = repository.referrers(&subject.digest, &|_| true, 9).unwrap();
+    listed.iter().map(|it| it.digest).collect()
+}
+
+#[test]
+fn what_others_deleted_does_not_keep_a_list_from_growing() {
+    let server = in_memory(Abilities { page: 0, ..ALL });
+    let repository = repository(&server.host(), settings());
+    let subject = Descriptor::of(MANIFEST, b"{}");
+    let deleted = put(&repository, &subject, 1);
+    // By somebody who knows of no list.
+    let another = Digest::of("another subject");
+    assert!(repository.delete_manifest(&another, &deleted).unwrap());
+    assert_eq!(listed(&repository, &subject), [deleted]);
+    let added = put(&repository, &subject, 2);
+    assert_eq!(listed(&repository, &subject), [added]);
+    // Interrupted before it was deleted: it is not in the list, and that is all that matters.
+    server.fault("DELETE", "manifests", Fault::Instead(Reply::new(403)));
+    assert!(repository.delete_manifest(&subject.digest, &added).is_err());
+    assert_eq!(listed(&repository, &subject), []);
+}
+
+#[test]
+fn a_list_has_another_tag_where_a_registry_takes_its_tag_for_the_image() {
+    let server = in_memory_without_tags_of_digests(Abilities { page: 0, ..ALL });
+    let repository = repository(&server.host(), settings());
+    let image = Manifest::new("application/image", Vec::new()).to_bytes();
+    let subject = Descriptor::of(MANIFEST, &image);
+    repository.put_manifest(&Which::Digest(subject.digest), MANIFEST, &image).unwrap();
+    assert_eq!(listed(&repository, &subject), []);
+    let first = put(&repository, &subject, 1);
+    let second = put(&repository, &subject, 2);
+    assert_eq!(listed(&repository, &subject).len(), 2);
+    assert!(repository.delete_manifest(&subject.digest, &first).unwrap());
+    assert_eq!(listed(&repository, &subject), [second]);
+}
+
+#[test]
+fn a_registry_that_knows_no_lists_may_say_so_in_many_ways() {
+    let page = || Reply::new(200).header("Content-Type", "text/html").body("<html>");
+    let mut answers: Vec<_> = [400, 404, 405, 406, 501].into_iter().map(Reply::new).collect();
+    answers.push(page());
+    for answer in answers {
+        let memory = in_memory(Abilities { page: 0, ..ALL });
+        let inner = Server::before(&memory.host());
+        let status = answer.status;
+        let server =
+            Server::start(Box::new(move |asked| match asked.path.contains("/referrers/") {
+                true => Some(answer.clone()),
+                false => inner.hand_on(asked),
+            }));
+        let repository = repository(&server.host(), settings());
+        let subject = Descriptor::of(MANIFEST, b"{}");
+        let digest = put(&repository, &subject, 1);
+        assert_eq!(listed(&repository, &subject), [digest], "{status}");
+        assert!(repository.delete_manifest(&subject.digest, &digest).unwrap(), "{status}");
+        assert_eq!(listed(&repository, &subject), [], "{status}");
+    }
+}
+
+#[test]
+fn what_others_wrote_in_a_list_stays_there_and_hides_nothing() {
+    let server = in_memory(Abilities { page: 0, ..ALL });
+    let repository = repository(&server.host(), settings());
+    let subject = Descriptor::of(MANIFEST, b"{}");
+    let tag = Which::Tag(format!("sha256-{}", subject.digest).parse().unwrap());
+    let other = serde_json::json!({ "mediaType": MANIFEST, "digest": format!("sha512:{}", "0".repeat(128)),
+        "size": 7, "artifactType": "application/x", "platform": { "os": "linux" } });
+    let list = serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [other],
+        "annotations": { "whose": "theirs" } });
+    repository.put_manifest(&tag, INDEX, list.to_string().as_bytes()).unwrap();
+    let digest = put(&repository, &subject, 1);
+    assert_eq!(listed(&repository, &subject), [digest]);
+    let found = repository.manifest(&tag).unwrap().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&found.bytes).unwrap();
+    assert_eq!(found["annotations"], list["annotations"]);
+    assert!(found["manifests"].as_array().unwrap().contains(&other), "{found}");
+    assert!(repository.delete_manifest(&subject.digest, &digest).unwrap());
+    let left = repository.manifest(&tag).unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&left.bytes).unwrap(), list);
 }
 
 #[test]

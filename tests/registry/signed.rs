@@ -158,6 +158,64 @@ fn where_nothing_is_deleted_the_newest_signature_comes_with_its_documents() {
     assert_eq!(kept.len(), 4 * 9, "nothing was deleted");
 }
 
+/// The same artifact, with other documents and a signature of that moment.
+fn signed_anew(pushed: &Pushed, moment: Moment) -> Project {
+    let project = Project::new();
+    fs::create_dir_all(project.out()).unwrap();
+    for name in names(&pushed.project) {
+        fs::copy(pushed.project.out().join(&name), project.out().join(&name)).unwrap();
+    }
+    for ending in DOCUMENTS {
+        fs::remove_file(project.out().join(format!("{}{ending}", pushed.stem))).unwrap();
+    }
+    sign(&project.out(), &pushed.stem, "anew", moment);
+    project
+}
+
+#[test]
+fn a_push_that_is_interrupted_leaves_the_signature_that_was_there_with_its_documents() {
+    let memory = in_memory(ALL);
+    let server = Server::before(&memory.host());
+    let pushed = Pushed::to(&server);
+    let anew = signed_anew(&pushed, minute(2));
+    let to = format!("{}/campus", server.host());
+    let push = ["push", &format!("out/{}.tar.zst", pushed.stem), "--to", &to];
+    // The image, its three documents, its signature: each time one of them is refused.
+    for passed in 0..5 {
+        for _ in 0..passed {
+            server.fault("PUT", "/manifests/sha256:", Fault::Change(Box::new(|reply| reply)));
+        }
+        server.fault("PUT", "/manifests/sha256:", Fault::Instead(Reply::new(403)));
+        assert_eq!(anew.run(&push).code, 1, "{passed}");
+        assert!(!server.has_faults(), "{passed}");
+        pushed.assert_comes_back(&format!("after {passed} documents"));
+    }
+    // Nor while the earlier ones are deleted, one after the other.
+    for deleted in 0..4 {
+        for _ in 0..deleted {
+            server.fault("DELETE", "/manifests/", Fault::Change(Box::new(|reply| reply)));
+        }
+        server.fault("DELETE", "/manifests/", Fault::Instead(Reply::new(403)));
+        anew.succeed(&push);
+        let other = Project::new();
+        other.succeed(&["pull", &pushed.reference]);
+        assert!(all_files(&other.out()) == all_files(&anew.out()), "{deleted}");
+    }
+}
+
+#[test]
+fn a_push_without_a_signature_takes_no_document_from_one_that_is_there() {
+    let server = in_memory(ALL);
+    let pushed = Pushed::to(&server);
+    let anew = signed_anew(&pushed, minute(2));
+    for ending in [SUMS, SIGNATURE] {
+        fs::remove_file(anew.out().join(format!("{}{ending}", pushed.stem))).unwrap();
+    }
+    let to = format!("{}/campus", server.host());
+    anew.succeed(&["push", &format!("out/{}.tar.zst", pushed.stem), "--to", &to]);
+    pushed.assert_comes_back("unsigned documents came later");
+}
+
 #[test]
 fn what_is_no_signature_of_an_image_keeps_no_true_one_from_being_pulled() {
     let server = in_memory(ALL);
@@ -261,7 +319,7 @@ fn large_lists_of_sums_and_signatures_are_neither_pushed_nor_pulled() {
     let to = format!("{}/campus", server.host());
     let ended = pushed.project.run(&["push", &artifact, "--to", &to]);
     assert_eq!(ended.code, 1);
-    assert!(ended.stderr.contains("longer than 65536 bytes"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("longer than the 65536 bytes"), "{}", ended.stderr);
 }
 
 #[test]

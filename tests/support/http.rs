@@ -30,6 +30,8 @@ pub enum Fault {
     WrongRange,
     /// Sends the body without length, followed by so many more bytes.
     Overlong(usize),
+    /// Sends the body in a chunk without its length before, and closes the connection after so many bytes of it.
+    CutChunk(usize),
     /// Redirects to this URL.
     Redirect(String),
     /// Closes the connection without a word.
@@ -246,6 +248,12 @@ fn answer(
         content.resize(content.len() + more, b'+');
         write!(output, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
         output.write_all(&content)?;
+        return Ok(false);
+    }
+    if let Some(Fault::CutChunk(length)) = fault {
+        write!(output, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nETag: {tag}\r\n\r\n")?;
+        write!(output, "{:x}\r\n", content.len())?;
+        output.write_all(&content[..length])?;
         return Ok(false);
     }
     let unchanged = seen.if_range.as_ref().is_none_or(|validator| *validator == tag);

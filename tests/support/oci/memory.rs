@@ -35,6 +35,20 @@ pub fn in_memory(abilities: Abilities) -> Server {
     Server::start(Box::new(move |asked| Some(answer(&mut lock(&memory), abilities, asked))))
 }
 
+/// The same, but it takes tags that look like digests for those, as GitLab's registry does.
+pub fn in_memory_without_tags_of_digests(abilities: Abilities) -> Server {
+    let memory = Mutex::new(Memory::default());
+    Server::start(Box::new(move |asked| {
+        let mut asked = asked.clone();
+        if let Some((start, digest)) = asked.path.split_once("/manifests/sha256-")
+            && digest.len() == 64
+        {
+            asked.path = format!("{start}/manifests/sha256:{digest}");
+        }
+        Some(answer(&mut lock(&memory), abilities, &asked))
+    }))
+}
+
 fn answer(memory: &mut Memory, abilities: Abilities, asked: &Asked) -> Reply {
     let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
     let kinds = ["blobs", "manifests", "referrers"].into_iter();
@@ -68,9 +82,15 @@ fn answer(memory: &mut Memory, abilities: Abilities, asked: &Asked) -> Reply {
                 return Reply::new(400).body(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#);
             }
             let kind = asked.header("content-type").unwrap_or("").to_owned();
+            let document: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
+            // As Docker's registry: what is in a list has to be there. It does not look at digests that it does not know.
+            let listed = document["manifests"].as_array().into_iter().flatten();
+            let mut listed = listed.filter_map(|it| it["digest"].as_str());
+            if listed.any(|it| it.starts_with("sha256:") && !memory.manifests.contains_key(it)) {
+                return Reply::new(400).body(r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#);
+            }
             memory.manifests.insert(digest.clone(), (kind, asked.body.clone()));
             memory.tags.insert(name.to_owned(), digest.clone());
-            let document: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
             let reply = Reply::new(201).header("Docker-Content-Digest", digest);
             match document["subject"]["digest"].as_str() {
                 Some(subject) if abilities.page > 0 => reply.header("OCI-Subject", subject),

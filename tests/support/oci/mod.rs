@@ -3,7 +3,7 @@
 
 mod memory;
 
-pub use memory::{Abilities, in_memory};
+pub use memory::{Abilities, in_memory, in_memory_without_tags_of_digests};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -116,6 +116,11 @@ impl Server {
     /// Host and port.
     pub fn host(&self) -> String {
         self.address.to_string()
+    }
+
+    /// What it answers to `asked`, without faults.
+    pub fn hand_on(&self, asked: &Asked) -> Option<Reply> {
+        (self.state.handler)(asked)
     }
 
     /// What goes wrong with the next request of `method` whose path has `part`.
