@@ -8,7 +8,7 @@ use imgbuild::registry::{Descriptor, MANIFEST, Manifest, Repository, Which};
 use imgbuild::store::Store;
 
 use super::images::ALL;
-use super::support::oci::in_memory;
+use super::support::oci::{Fault, Reply, in_memory};
 use super::{bytes, repository, settings, store};
 
 const KIND: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -17,19 +17,24 @@ fn packed(archive: &[u8]) -> Vec<u8> {
     zstd::encode_all(archive, 3).unwrap()
 }
 
+/// What a store remembers of a layer with this digest and size.
+fn layer(digest: Digest, size: u64) -> serde_json::Value {
+    serde_json::json!({
+        "digest": digest, "size": size, "entries": 1, "epoch": 3,
+        "accounts": { "passwd": "", "group": "" }, "seconds": 1.5,
+    })
+}
+
+fn tag(key: &Digest) -> Which {
+    Which::Tag(format!("layer-{key}").parse().unwrap())
+}
+
 /// Says that the layer of `key` is an archive with this digest and size, packed in `blob`.
 fn say(repository: &Repository, key: &Digest, (digest, size): (Digest, u64), blob: &[u8]) {
-    let record = serde_json::json!({
-        "key": key,
-        "layer": {
-            "digest": digest, "size": size, "entries": 1, "epoch": 3,
-            "accounts": { "passwd": "", "group": "" }, "seconds": 1.5,
-        },
-    });
+    let record = serde_json::json!({ "key": key, "layer": layer(digest, size) });
     let mut manifest = Manifest::new(LAYER_TYPE, vec![Descriptor::of(KIND, blob)]);
     manifest.annotations.insert(RECORD.to_owned(), record.to_string());
-    let tag = Which::Tag(format!("layer-{key}").parse().unwrap());
-    repository.put_manifest(&tag, MANIFEST, &manifest.to_bytes()).unwrap();
+    repository.put_manifest(&tag(key), MANIFEST, &manifest.to_bytes()).unwrap();
     repository.push_bytes(blob).unwrap();
 }
 
@@ -73,6 +78,45 @@ fn what_the_store_had_before_stays_there_whoever_says_that_it_is_a_layer() {
                 false => assert!(taken.unwrap_err().contains(told), "{what}"),
             }
         }
+    }
+}
+
+#[test]
+fn another_layer_that_came_while_one_was_built_or_pushed_is_told_of() {
+    let archive = bytes(20_000);
+    let other = bytes(20_001);
+    // How often it is not seen yet: before it is packed, before it is put, and after that.
+    for unseen in 0..3 {
+        let server = in_memory(ALL);
+        let repository = repository(&server.host(), settings());
+        let (_directory, store) = store();
+        let key = Digest::of("key");
+        let layers = RegistryLayers::giving(repository.clone(), Voucher::default());
+        let Ok(Obtained::Build(pledge)) = layers.obtain(&key, "app packages", &store, &Silent)
+        else {
+            panic!("there is a layer");
+        };
+        say(&repository, &key, (Digest::of(&other), 20_001), &packed(&other));
+        let theirs = repository.manifest(&tag(&key)).unwrap().unwrap();
+        for _ in 0..unseen.min(2) {
+            server.fault("GET", "/manifests/layer-", Fault::Instead(Reply::new(404)));
+        }
+        if unseen == 2 {
+            // Whoever is later has put theirs after ours.
+            server.fault(
+                "GET",
+                "/manifests/layer-",
+                Fault::Change(Box::new(move |reply| {
+                    let digest = format!("sha256:{}", theirs.digest);
+                    reply.header("Docker-Content-Digest", digest).body(theirs.bytes.clone())
+                })),
+            );
+        }
+        let built = store.insert_bytes(&archive).unwrap();
+        let record = serde_json::from_value(layer(Digest::of(&archive), 20_000)).unwrap();
+        let error = pledge.keep(&record, built.path(), &store, &Silent).unwrap_err();
+        assert!(error.to_string().contains("and elsewhere from the same inputs as"), "{error}");
+        assert!(!server.has_faults());
     }
 }
 

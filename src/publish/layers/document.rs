@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
-        let (text, signature) = Voucher::default().vouch(record()).unwrap();
+        let (text, signature) = Voucher::default().vouch(&mut record()).unwrap();
         layer(text, signature, blob())
     }
 

@@ -33,6 +33,7 @@ use packed::{pack, unpack};
 pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD, SIGNATURE};
 #[cfg(any(test, fuzzing))]
 pub(crate) use document::{NOTE, is_layer, is_note};
+use voucher::Objection;
 pub use voucher::Voucher;
 
 /// The type of a layer's blob, which other programs know (OCI image specification, "Layer media types").
@@ -50,6 +51,16 @@ pub struct RegistryLayers {
     voucher: Voucher,
     /// Whether it was given up to reach the registry.
     is_away: AtomicBool,
+}
+
+/// What a registry says of a layer.
+enum Seen {
+    /// There is none.
+    Nothing,
+    /// There is one that is not used: nobody vouches for it who may.
+    Strange(String),
+    /// There is one.
+    Layer(Told),
 }
 
 /// Why a layer is not had from a registry.
@@ -104,7 +115,8 @@ impl RegistryLayers {
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<Obtained<'_>, Trouble> {
-        let find = || self.find(key, label, store, progress);
+        let warned = Cell::new(false);
+        let find = || self.find(key, label, store, (progress, &warned));
         let Some(claims) = &self.claims else {
             return Ok(find()?.map_or_else(alone, obtained));
         };
@@ -133,15 +145,27 @@ impl RegistryLayers {
         Ok(Obtained::Build(Box::new(promise)))
     }
 
-    /// The layer of `key`, brought into `store`.
+    /// The layer of `key`, brought into `store`. One that nobody vouches for who may is told of once, and not there.
     fn find(
         &self,
         key: &Digest,
         label: &str,
         store: &Store,
-        progress: &dyn Progress,
+        (progress, warned): (&dyn Progress, &Cell<bool>),
     ) -> Result<Option<Told>, Trouble> {
-        let Some(told) = self.look_up(key)? else { return Ok(None) };
+        let told = match self.look_up(key)? {
+            Seen::Nothing => return Ok(None),
+            Seen::Strange(why) => {
+                if !warned.replace(true) {
+                    let reference = self.reference(key);
+                    progress.event(Event::Warning(format!(
+                        "{label} is built here: `{reference}` is not to be trusted: {why}"
+                    )));
+                }
+                return Ok(None);
+            }
+            Seen::Layer(told) => told,
+        };
         let record = &told.record.layer;
         if store.blob(&record.digest).is_none() {
             let _lock = store.lock_key(PACKED, &record.digest)?;
@@ -183,9 +207,9 @@ impl RegistryLayers {
     }
 
     /// What the registry says of the layer of `key`, and of its blob.
-    fn look_up(&self, key: &Digest) -> Result<Option<Told>, Trouble> {
+    fn look_up(&self, key: &Digest) -> Result<Seen, Trouble> {
         let Some(found) = self.repository.manifest(&Which::Tag(layer_tag(key)))? else {
-            return Ok(None);
+            return Ok(Seen::Nothing);
         };
         let told = document::read_layer(&found.bytes).map_err(|why| self.lie(key, why))?;
         if told.record.key != *key {
@@ -193,10 +217,11 @@ impl RegistryLayers {
             return Err(self.lie(key, why).into());
         }
         let signature = told.signature.as_deref();
-        if let Some(why) = self.voucher.objection(&told.record, &told.text, signature) {
-            return Err(self.distrust(key, &why).into());
+        match self.voucher.objection(&told.record, &told.text, signature) {
+            Some(Objection::Forged(why)) => Err(self.lie(key, why).into()),
+            Some(Objection::Strange(why)) => Ok(Seen::Strange(why)),
+            None => Ok(Seen::Layer(told)),
         }
-        Ok(Some(told))
     }
 
     /// Gives the layer of `key` to the others.
@@ -209,12 +234,8 @@ impl RegistryLayers {
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<(), Trouble> {
-        if let Some(there) = self.look_up(key)? {
-            let there = there.record.layer;
-            return match there.digest == record.digest {
-                true => Ok(()),
-                false => Err(self.differs(label, record, &there).into()),
-            };
+        if self.is_there(key, label, record)? {
+            return Ok(());
         }
         let _lock = store.lock_key(PACKED, &record.digest)?;
         let packed = pack(archive, store).map_err(registry::Error::Read)?;
@@ -233,16 +254,35 @@ impl RegistryLayers {
         self.repository.push_blobs(&[offered], 1, progress)?;
         document::push_empty(&self.repository)?;
         let blob = Descriptor::new(BLOB_TYPE, packed.digest(), packed.size());
-        let record = Record { key: *key, layer: record.clone(), signed: None };
-        let (text, signature) = self.voucher.vouch(record)?;
+        let mut signed = Record { key: *key, layer: record.clone(), signed: None };
+        let (text, signature) = self.voucher.vouch(&mut signed)?;
+        if let Some(objection) = self.voucher.objection(&signed, &text, signature.as_deref()) {
+            return Err(self.unfit(label, &objection.text()).into());
+        }
         let manifest = document::layer(text, signature, blob);
+        // Packing and pushing takes minutes. Somebody whose claim was lost may have been here meanwhile, and may be yet.
+        if self.is_there(key, label, record)? {
+            return Ok(store.remove(packed)?);
+        }
         self.repository.put_manifest(
             &Which::Tag(layer_tag(key)),
             MANIFEST,
             &manifest.to_bytes(),
         )?;
         store.remove(packed)?;
+        self.is_there(key, label, record)?;
         Ok(())
+    }
+
+    /// Whether the registry has the layer of `key` already, and somebody vouches for it who may. An error if it has
+    /// another one than `record` tells of.
+    fn is_there(&self, key: &Digest, label: &str, record: &LayerRecord) -> Result<bool, Trouble> {
+        let Seen::Layer(there) = self.look_up(key)? else { return Ok(false) };
+        let there = there.record.layer;
+        match there.digest == record.digest {
+            true => Ok(true),
+            false => Err(self.differs(label, record, &there).into()),
+        }
     }
 
     /// Gives up a registry that cannot be reached, or ends with what else is wrong.
@@ -261,8 +301,13 @@ impl RegistryLayers {
         }
     }
 
+    /// The layer of `key`, as it is called in messages.
+    fn reference(&self, key: &Digest) -> impl std::fmt::Display {
+        self.repository.location().with(Which::Tag(layer_tag(key)))
+    }
+
     fn lie(&self, key: &Digest, why: String) -> SharedError {
-        let reference = self.repository.location().with(Which::Tag(layer_tag(key)));
+        let reference = self.reference(key);
         SharedError {
             message: format!("`{reference}` is not what it should be: {why}"),
             help: "the registry, or somebody who may write there, is broken or hostile: nothing of it was \
@@ -271,13 +316,12 @@ impl RegistryLayers {
         }
     }
 
-    fn distrust(&self, key: &Digest, why: &str) -> SharedError {
-        let reference = self.repository.location().with(Which::Tag(layer_tag(key)));
+    /// What the others would say of it, if it were given to them.
+    fn unfit(&self, label: &str, why: &str) -> SharedError {
         SharedError {
-            message: format!("`{reference}` is not to be trusted: {why}"),
-            help: "nothing of it was used. Build without it (no `--layers-from`, no `--layers-to`); or delete the tag, \
-                   and build with `--layers-to` where IMGBUILD_SIGNING_KEY names a key that may sign \
-                   (docs/signatures.md)"
+            message: format!("{label} is not given to the others, who would not trust it: {why}"),
+            help: "name a key that may sign in IMGBUILD_SIGNING_KEY (docs/signatures.md); a certificate has to last as \
+                   long as a build. What was built is kept: the same command goes on from here"
                 .to_owned(),
         }
     }
