@@ -11,6 +11,7 @@ use similar::{ChangeTag, TextDiff};
 use super::context::shown;
 use super::output::{Ended, NodeStanding, PlannedStep, SCHEMA, SitePlan};
 use super::plan::standing_text;
+use crate::swap::Refusal;
 
 /// The longest file that is read, in bytes. The plan of a site of a thousand nodes is not a tenth of that.
 const LIMIT: u64 = 64 << 20;
@@ -52,7 +53,7 @@ impl Expected {
 
     /// Refuses `now` if it would do something else. What is waited for on the way may differ: who is not ready, and why,
     /// changes by itself.
-    pub(super) fn require(&self, now: &SitePlan) -> Result<(), Differs> {
+    pub(super) fn require(&self, now: &SitePlan) -> Result<(), Box<Refusal>> {
         let SitePlan { site, nodes, steps, ending, .. } = now;
         let same = self.plan.site == *site
             && self.plan.nodes == *nodes
@@ -61,26 +62,13 @@ impl Expected {
         if same {
             return Ok(());
         }
-        let (path, site) = (shown(&self.path), site.clone());
+        let (plan, site) = (shown(&self.path), site.clone());
         let differ = |commands| differences(&lines(&self.plan, commands), &lines(now, commands));
         // Commands say the same at greater length, but for what only they say: how large a guest is.
         let lines = Some(differ(false)).filter(|lines| !lines.is_empty());
-        Err(Differs { path, site, lines: lines.unwrap_or_else(|| differ(true)) })
+        let lines = lines.unwrap_or_else(|| differ(true));
+        Err(Box::new(Refusal::NotExpected { plan, site, lines }))
     }
-}
-
-/// Something else would be done than was expected.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("this is not what {path} says would be done:\n{}", lines.join("\n"))]
-#[diagnostic(help(
-    "nothing was changed. The site, its definitions or its artifacts are not as they were: look at the plan of now, \
-     `imgbuild plan --site {site} --out {path}`"
-))]
-pub(super) struct Differs {
-    path: String,
-    site: String,
-    /// What was to be done, with a minus, and what would be, with a plus.
-    lines: Vec<String>,
 }
 
 fn text(path: &Path) -> io::Result<Vec<u8>> {

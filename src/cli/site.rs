@@ -23,7 +23,7 @@ use crate::signature::files::Files;
 use crate::swap::proxmox::{Proxmox, SECRETS};
 use crate::swap::site::{Artifact, Deployment};
 use crate::swap::{
-    Goal, Guest, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform, Scope,
+    Admit, Goal, Guest, Holder, Known, NewGuest, Operator, Outcome, Plan, Planned, Platform, Scope,
     Settings, Step, Stop, Survey, SystemClock, Wanted,
 };
 use crate::verify::{self, Judge, Rules, Verdict, Verifier};
@@ -255,25 +255,27 @@ impl Managed<'_> {
         Known(nodes.iter().map(|node| node.name.clone()).zip(answers).collect())
     }
 
-    /// Goes for `goal`, and says what happens; programs are told what else there is.
+    /// Goes for `goal`, if `admit` finds nothing against it, and says what happens; programs are told what else there is.
     pub(super) fn run(
         &self,
         context: &Context,
         goal: &Goal,
         purpose: &str,
+        admit: &Admit<'_>,
         more: More,
     ) -> Result<ExitCode> {
         let teller = Teller::new(context);
-        let outcome = self.operate(&teller, goal, purpose)?;
+        let outcome = self.operate(&teller, goal, purpose, admit)?;
         teller.end(&outcome, more)
     }
 
-    /// Goes for `goal`, and says what is done.
+    /// Goes for `goal`, if `admit` finds nothing against it, and says what is done.
     pub(super) fn operate(
         &self,
         teller: &Teller<'_>,
         goal: &Goal,
         purpose: &str,
+        admit: &Admit<'_>,
     ) -> Result<Outcome> {
         let signals = Arc::new(AtomicU32::new(0));
         listen(Arc::clone(&signals))?;
@@ -288,6 +290,7 @@ impl Managed<'_> {
                 1 => Stop::BetweenNodes,
                 _ => Stop::AtOnce,
             },
+            admit,
             tell: &|event| teller.tell(event),
         };
         Ok(operator.run(goal, purpose))

@@ -14,7 +14,9 @@ use super::site::{ChangeArguments, Managed, Opened, concerns, scope};
 use super::teller::More;
 use crate::definition::Hostname;
 use crate::swap::secrets;
-use crate::swap::{Ending, Goal, PauseAfter, Plan, Step, Survey, Wanted, differences, plan};
+use crate::swap::{
+    Ending, Goal, PauseAfter, Plan, Refusal, Step, Survey, Wanted, differences, plan,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -42,6 +44,20 @@ pub(super) struct Agreed {
     pub(super) yes: bool,
     /// To no other plan than this one.
     pub(super) expected: Option<Expected>,
+}
+
+impl Agreed {
+    /// Refuses what would be done from `survey` on, if that is not what somebody has agreed to.
+    fn admit(&self, opened: &Opened, goal: &Goal, survey: &Survey) -> Result<(), Box<Refusal>> {
+        let Some(expected) = &self.expected else { return Ok(()) };
+        let planned = plan(&opened.wanted, goal, survey, &opened.managed().health());
+        if let Ending::Refused(refusal) = planned.ending {
+            return Err(refusal);
+        }
+        let commands = |step: &Step| opened.platform.commands(step);
+        let standing = differences(&opened.wanted, survey);
+        expected.require(&described(&opened.wanted, &standing, &planned, &commands))
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -87,6 +103,10 @@ pub(super) fn confirmed(
     let survey = opened.managed().survey()?;
     let more = |nodes| More { secrets_not_taken: Some(nodes), ..More::default() };
     let planned = possible(context, &opened.managed(), goal, &survey, more(Vec::new()))?;
+    // Before artifacts are read, which takes minutes; and once more when nobody else may change the site.
+    if let Err(differs) = agreed.admit(opened, goal, &survey) {
+        return Err(refused_before(context, more(Vec::new()), *differs)?);
+    }
     // What is taken back or destroyed was trusted once.
     let untrusted = match goal {
         Goal::Deploy { .. } => opened.refuse_untrusted(context, &planned)?,
@@ -94,14 +114,6 @@ pub(super) fn confirmed(
     };
     if let Some(refused) = untrusted {
         return Err(refused_before(context, more(Vec::new()), refused)?);
-    }
-    if let Some(expected) = &agreed.expected {
-        let commands = |step: &Step| opened.platform.commands(step);
-        let standing = differences(&opened.wanted, &survey);
-        let now = described(&opened.wanted, &standing, &planned, &commands);
-        if let Err(differs) = expected.require(&now) {
-            return Err(refused_before(context, more(Vec::new()), differs)?);
-        }
     }
     let managed = opened.managed();
     opened.require_secrets(&planned)?;
@@ -118,7 +130,8 @@ pub(super) fn confirmed(
         return Ok(ExitCode::FAILURE);
     }
     let unused = unused.into_iter().map(str::to_owned).collect();
-    managed.run(context, goal, purpose, more(unused))
+    let admit = |survey: &Survey| agreed.admit(opened, goal, survey);
+    managed.run(context, goal, purpose, &admit, more(unused))
 }
 
 /// What to fail with when nothing is begun because of `refusal`; programs are told.

@@ -16,39 +16,10 @@ use super::platform::{
 };
 use super::record::Phase;
 use super::refusal::Refusal;
+use super::settings::Settings;
 use super::step::Step;
 use super::wanted::Wanted;
 use crate::definition::Hostname;
-
-/// How patient a run is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long a lease lasts when it is not renewed.
-    pub lease: Duration,
-    /// How often a gate is looked at.
-    pub poll: Duration,
-    /// How often everything is surveyed again while a gate is waited for.
-    pub survey: Duration,
-    /// How long others may take to become ready before one of them is taken down.
-    pub others: Duration,
-    /// How long a task of someone else may take.
-    pub idle: Duration,
-    /// How often in a row a call may fail without an answer.
-    pub retries: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_secs(120),
-            poll: Duration::from_secs(2),
-            survey: Duration::from_secs(15),
-            others: Duration::from_secs(300),
-            idle: Duration::from_secs(900),
-            retries: 6,
-        }
-    }
-}
 
 /// How often a step that fails with a clear answer is tried again.
 const SECOND_CHANCES: u32 = 2;
@@ -58,6 +29,17 @@ const STARTS: u32 = 4;
 
 /// How often in a row guests may turn out to be changed by someone else.
 const CONFLICTS: u32 = 20;
+
+/// Whether to go on from what a run finds when nobody else may change the site any more.
+pub type Admit<'a> = dyn Fn(&Survey) -> Result<(), Box<Refusal>> + 'a;
+
+/// For whoever goes for a goal by whatever steps.
+///
+/// # Errors
+/// Never.
+pub fn admit_all(_: &Survey) -> Result<(), Box<Refusal>> {
+    Ok(())
+}
 
 /// Somebody who changes a site.
 pub struct Operator<'a> {
@@ -73,6 +55,8 @@ pub struct Operator<'a> {
     pub settings: Settings,
     /// Whether it should stop.
     pub stop: &'a dyn Fn() -> Stop,
+    /// Is asked once, with the first survey under the lease and before anything is changed. What it refuses is not begun.
+    pub admit: &'a Admit<'a>,
     /// Is told what happens.
     pub tell: &'a dyn Fn(&Event<'_>),
 }
@@ -94,6 +78,7 @@ impl Operator<'_> {
             operator: self,
             lease: RefCell::new(lease),
             goal: goal.clone(),
+            admitted: false,
             red: None,
             waiting: None,
             unanswered: 0,
@@ -101,11 +86,6 @@ impl Operator<'_> {
             conflicts: 0,
             starts: BTreeMap::new(),
         };
-        // What is left over does not keep anybody from going back.
-        if let Err(error) = self.platform.tidy() {
-            let note = format!("cannot remove what an interrupted run has left behind: {error}");
-            (self.tell)(&Event::Note(&note));
-        }
         let outcome = run.until_the_end();
         if !matches!(outcome, Outcome::Interrupted(Interruption::LeaseLost(_))) {
             run.lease.into_inner().release();
@@ -131,6 +111,8 @@ struct Run<'o, 'a> {
     operator: &'o Operator<'a>,
     lease: RefCell<Held<'a>>,
     goal: Goal,
+    /// Whether it may go on from what it has found.
+    admitted: bool,
     /// The node whose swap is taken back, and why.
     red: Option<(Hostname, String)>,
     /// The gate that is waited for, and since when.
@@ -161,6 +143,9 @@ impl Run<'_, '_> {
         if (self.operator.stop)() == Stop::BetweenNodes && at_rest(self.operator.wanted, &survey) {
             return Err(Outcome::Interrupted(Interruption::Signal));
         }
+        if !self.admitted {
+            self.begin(&survey)?;
+        }
         let surveyed = self.operator.clock.now();
         let mut known = Known::default();
         loop {
@@ -181,6 +166,18 @@ impl Run<'_, '_> {
                 }
             }
         }
+    }
+
+    /// What comes once, before the first step. The survey that is admitted is the one that the first step is decided from.
+    fn begin(&mut self, survey: &Survey) -> Ended {
+        (self.operator.admit)(survey).map_err(Outcome::Refused)?;
+        self.admitted = true;
+        // What is left over does not keep anybody from going back.
+        if let Err(error) = self.operator.platform.tidy() {
+            let note = format!("cannot remove what an interrupted run has left behind: {error}");
+            (self.operator.tell)(&Event::Note(&note));
+        }
+        Ok(())
     }
 
     fn settled(&self, survey: &Survey) -> Outcome {

@@ -24,6 +24,7 @@ pub mod proxmox;
 mod record;
 mod refusal;
 pub mod secrets;
+mod settings;
 mod sight;
 pub mod site;
 mod step;
@@ -34,7 +35,7 @@ mod wanted;
 
 pub use clock::{Clock, SystemClock};
 pub use decide::decide;
-pub use execute::{Operator, Settings};
+pub use execute::{Admit, Operator, admit_all};
 pub use goal::{Decision, Gate, Goal, Known, PauseAfter, Purpose, Scope};
 pub use lease::{Holder, Lease, LeaseError};
 pub use obstacles::obstacles;
@@ -46,5 +47,6 @@ pub use platform::{
 };
 pub use record::{Origin, Phase, Reading, Record, RecordError, Replaced, merge_tags};
 pub use refusal::{At, Refusal};
+pub use settings::Settings;
 pub use step::{Change, Step};
 pub use wanted::{Node, Role, Wanted, WantedError};

@@ -203,7 +203,8 @@ pub trait Watch {
 /// return [`CallError::Conflict`] if it is not the guest's. No call touches a guest without a record of the
 /// site. No call takes longer than ten seconds without a [`Watch::tick`].
 pub trait Platform {
-    /// Removes what an interrupted run has left behind that is on no guest. Called once a run has the lease.
+    /// Removes what an interrupted run has left behind that is on no guest. Called once, when a run has the lease and has found
+    /// what it may go on from.
     fn tidy(&self) -> Result<(), CallError> {
         Ok(())
     }

@@ -277,6 +277,21 @@ pub enum Refusal {
         nodes: Vec<(Hostname, String)>,
     },
 
+    /// Something else would be done than somebody has seen.
+    #[error("this is not what {plan} says would be done:\n{}", lines.join("\n"))]
+    #[diagnostic(help(
+        "nothing was changed. The site, its definitions or its artifacts are not as they were: look at the plan of now, \
+         `imgbuild plan --site {site} --out {plan}`"
+    ))]
+    NotExpected {
+        /// The file with the plan that somebody has seen.
+        plan: String,
+        /// The site.
+        site: String,
+        /// What was to be done, with a minus, and what would be, with a plus.
+        lines: Vec<String>,
+    },
+
     /// There is no guest to go back to.
     #[error("{at} has no image to go back to")]
     #[diagnostic(help(

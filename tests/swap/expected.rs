@@ -1,6 +1,8 @@
 //! A swap that is held to a plan: it does what somebody has seen, or nothing.
 
-use super::pve::Flavour;
+use serde_json::Value;
+
+use super::pve::{Cluster, Fault, Flavour, When};
 use super::support::programs::read;
 use super::support::project::Ended;
 use super::{NODES, Site, all, base};
@@ -87,6 +89,39 @@ fn running(site: &Site, name: &str) -> u32 {
     let cluster = site.pve.cluster();
     let mut guests = cluster.guests.iter().filter(|(_, guest)| guest.running);
     *guests.find(|(_, guest)| guest.config["hostname"] == name).unwrap().0
+}
+
+#[test]
+fn what_changes_before_a_swap_has_the_lease_is_not_done_unseen() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    let first = site.build("1");
+    site.succeed(&["swap", "--yes"]);
+    site.build("2");
+    site.plan();
+    // Artifacts are verified for minutes; meanwhile somebody stops a guest.
+    let stop = |cluster: &mut Cluster| {
+        let mut guests = cluster.guests.values_mut();
+        let app2 = guests.find(|it| it.running && it.config["hostname"] == "app2").unwrap();
+        app2.running = false;
+    };
+    site.pve.plan(When::Next("PUT", "/qemu/4000/config"), Fault::After(stop));
+    let before = site.pve.changes().len();
+    let ended = site.run(&["swap", "--yes", "--expect", PLAN, "--json"]);
+    assert_eq!((ended.code, site.pve.faults_left()), (1, 0), "{}", ended.stderr);
+    let told = read(&ended.stdout);
+    assert_eq!((&told["outcome"], &told["steps"]), (&"refused".into(), &Value::Array(Vec::new())));
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.starts_with("this is not what out/plan.json says"), "{reason}");
+    assert!(reason.contains("+ app2: note that guest"), "{reason}");
+    assert!(ended.stderr.contains("nothing was changed"), "{}", ended.stderr);
+    // The lease was taken and given back, and that is all.
+    let changes = site.pve.changes().split_off(before);
+    assert_eq!(changes, ["PUT /nodes/pve1/qemu/4000/config"; 2]);
+    assert_eq!(site.running(), [Some(first.clone()), None, Some(first)]);
+    site.plan();
+    site.succeed(&["swap", "--yes", "--expect", PLAN]);
+    assert_eq!(site.pve.take_invalid(), [""; 0]);
 }
 
 #[test]

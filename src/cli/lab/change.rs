@@ -11,7 +11,7 @@ use crate::cli::site::{concerns, scope};
 use crate::cli::swap::{asked, pause, possible};
 use crate::cli::teller::More;
 use crate::cli::{rollback as back, site};
-use crate::swap::{Goal, differences, plan as steps_to, remains};
+use crate::swap::{Goal, admit_all, differences, plan as steps_to, remains};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PlanArguments {
@@ -106,5 +106,5 @@ fn confirmed(
         return Ok(ExitCode::FAILURE);
     }
     let purpose = format!("{verb} {}", arguments.names.join(" "));
-    managed.run(context, goal, purpose.trim_end(), More::default())
+    managed.run(context, goal, purpose.trim_end(), &admit_all, More::default())
 }

@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::site::concerns;
 use crate::cli::teller::{More, Teller};
 use crate::lab::{self, Bind, Error, Local, Settings};
-use crate::swap::{Goal, Health, Outcome, Scope, Standing, differences};
+use crate::swap::{Goal, Health, Outcome, Scope, Standing, admit_all, differences};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
             let site = opened.local.site();
             site.require_artifacts(|role| concerns(&opened.wanted, &scope, role))?;
             let goal = Goal::Deploy { scope, canary: false, pause_after: None };
-            managed.operate(&teller, &goal, "lab up")?
+            managed.operate(&teller, &goal, "lab up", &admit_all)?
         }
     };
     if matches!(outcome, Outcome::Done) {

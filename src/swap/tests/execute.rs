@@ -139,6 +139,7 @@ fn stopped(world: &RefCell<World>, goal: &Goal, steps: u32, stop: Stop) -> Outco
         holder: Holder::new("jane"),
         settings: Settings::default(),
         stop: &|| if done.get() >= steps { stop } else { Stop::No },
+        admit: &admit_all,
         tell: &|event| {
             if let Event::Done(_) = event {
                 done.set(done.get() + 1);
@@ -173,6 +174,50 @@ fn an_interruption_gives_the_lease_back_and_the_next_run_goes_on() {
     let (outcome, steps) = steps_of(&world, &only("sql3"));
     assert_eq!(outcome, Outcome::Done);
     assert!(steps.starts_with("sql3: move the state volume mysql from 4002 to 4005\n"), "{steps}");
+}
+
+#[test]
+fn what_others_have_changed_before_the_lease_is_not_done_unless_it_is_admitted() {
+    let world = deployed();
+    // Somebody stops a guest between the survey that a plan was made of and the lease, and the first survey after that
+    // does not arrive.
+    let seen = world.borrow().survey();
+    let stop = |world: &RefCell<World>| {
+        world.borrow_mut().guests.get_mut(&GuestId(4001)).unwrap().running = false;
+    };
+    let faults = [(0, Fault::Stall(240)), (3, Fault::Lost)];
+    let faults = faults.map(|(call, fault)| ((Counted::Calls, call), fault)).into();
+    let mut session = Session::new(&world, faults);
+    session.intruder = Some(&stop);
+    let asked = Cell::new(0);
+    let refusal = || Refusal::NotExpected {
+        plan: "plan.json".to_owned(),
+        site: "campus".to_owned(),
+        lines: Vec::new(),
+    };
+    let operator = Operator {
+        platform: &session,
+        clock: &session,
+        wanted: &campus(2),
+        holder: Holder::new("jane"),
+        settings: Settings::default(),
+        stop: &|| Stop::No,
+        admit: &|survey| {
+            asked.set(asked.get() + 1);
+            assert!(world.borrow().lease().is_some(), "others may still change the site");
+            let runs = |survey: &Survey| {
+                let mut guests = survey.guests.iter();
+                guests.all(|guest| guest.status == Status::Running)
+            };
+            assert_eq!((runs(&seen), runs(survey)), (true, false));
+            Err(Box::new(refusal()))
+        },
+        tell: &|event| assert!(!matches!(event, Event::Begun(_)), "{event:?}"),
+    };
+    let outcome = operator.run(&deploy(), "swap");
+    assert_eq!(outcome, Outcome::Refused(Box::new(refusal())));
+    assert_eq!(asked.get(), 1);
+    assert!(world.borrow().lease().is_none(), "the next one would have to wait");
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn run(session: &Session, wanted: &Wanted, goal: &Goal, who: &str) -> (Outcome, 
         holder: Holder::new(who),
         settings: Settings::default(),
         stop: &|| Stop::No,
+        admit: &admit_all,
         tell: &|event| {
             if let Event::Done(step) = event {
                 steps.borrow_mut().push(format!("{}: {step}", step.node()));

@@ -1,5 +1,6 @@
 //! What goes wrong on demand.
 
+use super::Cluster;
 use super::wire::Reply;
 
 /// When something goes wrong.
@@ -28,6 +29,8 @@ pub enum Fault {
     Garbage(&'static str),
     /// Waits so long before it reads the content of an upload.
     Slow(std::time::Duration),
+    /// Does it, after somebody else has done this.
+    After(fn(&mut Cluster)),
     /// What becomes of the task that the call starts.
     Task(Spoil),
 }

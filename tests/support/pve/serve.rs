@@ -119,8 +119,10 @@ fn after(
 }
 
 fn spoil(fault: &Option<Fault>, cluster: &mut super::Cluster) {
-    if let Some(Fault::Task(spoil)) = fault {
-        cluster.spoil = Some(spoil.clone());
+    match fault {
+        Some(Fault::Task(spoil)) => cluster.spoil = Some(spoil.clone()),
+        Some(Fault::After(change)) => change(cluster),
+        _ => {}
     }
 }
 
