@@ -159,6 +159,36 @@ fn lines_tell_programs_what_happens_and_what_is_wrong() {
 }
 
 #[test]
+fn a_verb_ends_with_its_own_code_though_nobody_reads_what_it_prints() {
+    let (_archive, project) = small();
+    project.succeed(&["lock"]);
+    let flaw = "{\"releases\":{\"trixie\":{\"status\":\"open\",\"repositories\":{},\"urgency\":\"high\"}}}";
+    project.write("flaws.json", &format!("{{\"web\":{{\"CVE-2026-0001\":{flaw}}}}}"));
+    for (arguments, code) in [
+        (&["audit", "--data", "flaws.json"][..], 5),
+        (&["audit", "--data", "flaws.json", "--json"], 5),
+        (&["lint", "--list"], 0),
+        (&["check", "--json"], 0),
+        (&["schema", "image"], 0),
+        (&["completions", "bash"], 0),
+        (&["man"], 0),
+        (&["man", "--help"], 0),
+        (&["graph", "app"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let unread = project.command(arguments).stdout(writer).output().unwrap();
+        let read = project.command(arguments).output().unwrap();
+        let [stderr, expected] =
+            [&unread, &read].map(|output| String::from_utf8(output.stderr.clone()).unwrap());
+        assert_eq!(unread.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert_eq!(read.status.code(), Some(code), "{arguments:?}: {expected}");
+        assert!(!read.stdout.is_empty(), "{arguments:?}");
+        assert_eq!(stderr, expected, "{arguments:?}");
+    }
+}
+
+#[test]
 fn details_are_for_those_who_ask() {
     let (archive, project) = small();
     project.succeed(&["lock"]);

@@ -234,6 +234,19 @@ impl Files<'_> {
     }
 }
 
+/// `set -o pipefail; imgbuild verify … | grep -q …` would go on to deploy it.
+#[test]
+fn what_is_refused_is_refused_though_nobody_reads_why() {
+    let Some(built) = built() else { return };
+    let files = built.copy();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = files.command(&["verify", "--policy"]);
+    command.arg(files.path("policy.toml")).args([files.of(".tar.zst"), files.of(".tar.zst")]);
+    let ended = Ended::from(command.stdout(writer).output().unwrap());
+    assert_eq!((ended.code, ended.stderr.as_str()), (3, ""));
+}
+
 fn now() -> Moment {
     std::time::SystemTime::now().into()
 }

@@ -99,6 +99,8 @@ pub(super) struct Context {
     /// Whether what is said is for somebody who watches a terminal, and not for whoever copies paths and digests
     /// from it or looks for lines in a log.
     narrow: AtomicBool,
+    /// Whether nobody reads standard output any more (`imgbuild … | head`).
+    unread: AtomicBool,
 }
 
 impl Context {
@@ -113,7 +115,8 @@ impl Context {
         if options.verbose {
             progress::tell_details(Arc::clone(&watcher));
         }
-        Self { options, verb, watcher, lines, narrow: AtomicBool::new(false) }
+        let [narrow, unread] = [false; 2].map(AtomicBool::new);
+        Self { options, verb, watcher, lines, narrow, unread }
     }
 
     pub(super) fn progress(&self) -> &dyn Progress {
@@ -298,7 +301,7 @@ impl Context {
 
     /// Hands a line of data to a program.
     pub(super) fn data(&self, line: impl AsRef<str>) -> Result<()> {
-        write_line(line.as_ref())
+        self.write_line(line.as_ref())
     }
 
     /// Hands what a verb has to say to a program.
@@ -314,7 +317,22 @@ impl Context {
 
     /// Hands an object to a program.
     pub(super) fn object(&self, value: &impl Serialize) -> Result<()> {
-        write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
+        self.write_line(&serde_json::to_string_pretty(value).into_diagnostic()?)
+    }
+
+    /// Writes a line to standard output. Whoever has closed that has read enough, and knows of the rest only how the verb
+    /// ends: so it goes on, and must not end as if all were well.
+    fn write_line(&self, line: &str) -> Result<()> {
+        if self.unread.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match writeln!(io::stdout(), "{line}") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.unread.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => other.into_diagnostic().wrap_err("cannot write to standard output"),
+        }
     }
 
     /// Writes a file that the user has asked for, whole or not at all. What is there and no file, such as a pipe
@@ -372,14 +390,6 @@ fn drawn(diagnostic: &dyn Diagnostic) -> String {
         // The handler announces each of several errors by this line of its own.
         Ok(()) => text.trim_end().replace("\nError: \n", "\n"),
         Err(_) => diagnostic.to_string(),
-    }
-}
-
-/// Ends quietly when whoever read our output has seen enough (`imgbuild … | head`).
-fn write_line(line: &str) -> Result<()> {
-    match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other.into_diagnostic().wrap_err("cannot write to standard output"),
     }
 }
 
