@@ -14,6 +14,7 @@ use walkdir::WalkDir;
 
 use super::Error;
 use super::bill::{Bill, Distribution, Upstream};
+use super::revision::PARTS;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::build::{LockedImage, LockedRole};
@@ -182,10 +183,32 @@ fn commit(root: &Path) -> Result<String, String> {
     };
     let commit = git(&["rev-parse", "--verify", "HEAD^{commit}"])
         .ok_or_else(|| "the project is in no git repository".to_owned())?;
-    let changes = ["status", "--porcelain", "--", "images", "overlays", "imgbuild.lock"];
-    match git(&changes) {
-        Some(changes) if changes.is_empty() => Ok(commit),
-        _ => Err("the project has changes that are not committed".to_owned()),
+    // Only what a build reads is asked for: `out/`, `target/` and what else lies about changes no image.
+    let ask = |arguments: &[&str]| {
+        let answer = git(&[arguments, &["--"], &PARTS].concat());
+        answer.ok_or_else(|| "git does not say whether everything is committed".to_owned())
+    };
+    // That an executable file is one counts, even where git was told that it does not.
+    let modes = ["-c", "core.fileMode=true"];
+    let status = ["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none"];
+    if !ask(&[&modes[..], &status].concat())?.is_empty() {
+        return Err("the project has changes that are not committed".to_owned());
+    }
+    // Whatever git-status(1) would show of them: a build reads ignored files like others. Without `--exclude…` this
+    // command knows none that is ignored (git-ls-files(1)).
+    if let Some(other) = ask(&["ls-files", "--others"])?.lines().next() {
+        return Err(format!(
+            "{other} is not committed, ignored by git or not, and a build may read it"
+        ));
+    }
+    // `H` are the files that git compares; `h` and `S` are those that it was told to take for unchanged.
+    let known = ask(&["ls-files", "-v"])?;
+    match known.lines().find(|line| !line.starts_with("H ")) {
+        Some(line) => {
+            let path = line.get(2..).unwrap_or_default();
+            Err(format!("git was told not to look whether {path} has changed"))
+        }
+        None => Ok(commit),
     }
 }
 
@@ -264,5 +287,111 @@ impl Statement {
     /// The statement about the image of `bill`.
     pub fn of(bill: &Bill, inputs: Option<Inputs>) -> Self {
         statement(&bill.manifest, &bill.distribution, inputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A project in a directory of a repository, with everything committed; none if there is no git.
+    #[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+    fn project() -> Option<(tempfile::TempDir, PathBuf)> {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("project");
+        for (path, text) in [
+            (".gitignore", "/out/\n*.local.conf\n"),
+            ("images/web/image.toml", "summary = \"A web server\"\n"),
+            ("images/web/files/usr/bin/serve", "#!/bin/sh\n"),
+            ("imgbuild.lock", "version = 1\n"),
+        ] {
+            write(&root, path, text);
+        }
+        if Command::new("git").arg("--version").output().is_err() {
+            eprintln!("skipped: there is no git");
+            return None;
+        }
+        for arguments in
+            [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "-m", "x"]]
+        {
+            git(&root, arguments);
+        }
+        Some((directory, root))
+    }
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[track_caller]
+    fn git(root: &Path, arguments: &[&str]) {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(root).args(["-c", "user.name=x", "-c", "user.email=x@y.example"]);
+        let output = command.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+
+    #[track_caller]
+    fn no_commit(root: &Path, why: &str) {
+        let reason = commit(root).expect_err("a commit is named that has not what is built");
+        assert!(reason.contains(why), "{why}: {reason}");
+    }
+
+    #[test]
+    fn what_no_build_reads_keeps_no_commit_from_being_named() {
+        let Some((_directory, root)) = project() else { return };
+        for path in ["out/imgbuild-web.tar.zst", "target/debug/x", "notes.local.conf", "new.txt"] {
+            write(&root, path, "x");
+        }
+        fs::create_dir_all(root.join("images/web/files/empty")).unwrap();
+        assert_eq!(commit(&root).map(|commit| commit.len()), Ok(40));
+    }
+
+    #[test]
+    fn no_commit_is_named_that_lacks_what_a_build_reads() {
+        let Some((_directory, root)) = project() else { return };
+        git(&root, &["config", "status.showUntrackedFiles", "no"]);
+        for path in [
+            "images/web/files/etc/x.local.conf",
+            "images/web/files/etc/new.conf",
+            "overlays/campus/overlay.toml",
+        ] {
+            write(&root, path, "x");
+            no_commit(&root, &format!("{path} is not committed"));
+            fs::remove_file(root.join(path)).unwrap();
+        }
+        let definition = "images/web/image.toml";
+        let text = fs::read_to_string(root.join(definition)).unwrap();
+        write(&root, definition, "summary = \"Another one\"\n");
+        no_commit(&root, "changes that are not committed");
+        for (flag, back) in [
+            ("--assume-unchanged", "--no-assume-unchanged"),
+            ("--skip-worktree", "--no-skip-worktree"),
+        ] {
+            git(&root, &["update-index", flag, definition]);
+            no_commit(&root, &format!("not to look whether {definition}"));
+            git(&root, &["update-index", back, definition]);
+        }
+        write(&root, definition, &text);
+        let program = root.join("images/web/files/usr/bin/serve");
+        git(&root, &["config", "core.fileMode", "false"]);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        no_commit(&root, "changes that are not committed");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(commit(&root).is_ok());
+    }
+
+    #[test]
+    fn no_commit_is_named_of_a_repository_that_ignores_the_whole_project() {
+        let Some((_directory, outer)) = project() else { return };
+        let root = outer.join("out/inner");
+        no_commit(&root, "no git repository");
+        write(&root, "images/web/image.toml", "summary = \"A web server\"\n");
+        no_commit(&root, "images/web/image.toml is not committed");
     }
 }

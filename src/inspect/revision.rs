@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::Error;
 
 /// What a project consists of.
-const PARTS: [&str; 3] = ["images", "overlays", "imgbuild.lock"];
+pub(super) const PARTS: [&str; 3] = ["images", "overlays", "imgbuild.lock"];
 
 /// A copy of the project at some revision. It is deleted when this is dropped.
 pub struct Checkout {
