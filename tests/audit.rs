@@ -135,6 +135,51 @@ fn an_update_is_looked_for_in_the_repositories() {
 }
 
 #[test]
+fn no_fix_is_promised_to_a_role_whose_repository_cannot_be_used() {
+    let (mut archive, project) = locked();
+    // A package of the distribution that only this role has, besides one of a vendor.
+    let watched = project.read("images/watched/image.toml");
+    project.write(
+        "images/watched/image.toml",
+        &watched.replace("[\"agent\"]\n[", "[\"agent\", \"own\"]\n["),
+    );
+    archive.add(&Package::new("own", "1.0"));
+    archive.publish(&Release::GOOD);
+    project.succeed(&["lock"]);
+    let flaw = "{\"own\":{\"CVE-2026-2006\":{\"releases\":{\"trixie\":{\"status\":\"resolved\",\"repositories\":{},\
+                \"fixed_version\":\"1.1\",\"urgency\":\"high\"}}}}}";
+    project.write("tracker.json", flaw);
+    // What it stands on changes, and the vendor's repository is gone.
+    archive.add(&Package::new("own", "1.1"));
+    archive.add(&openssl("3.5.1-1+deb13u1", "openssl"));
+    archive.publish(&Release { date: "Mon, 02 Jun 2025 00:00:00 UTC", ..Release::GOOD });
+    let there = archive.server.content("/vendor/InRelease");
+    archive.server.remove("/vendor/InRelease");
+    let json = audit_json(&project, &["--updates"]);
+    let update = &json["findings"][0]["update"];
+    assert_eq!((&update["brings_fix"], &update["version"]), (&false.into(), &"1.0".into()));
+    assert_eq!(
+        (&update["out_of_reach"][0], &json["changing"][0]),
+        (&"watched".into(), &"app".into())
+    );
+    assert_eq!(json["changing"].as_array().unwrap().len(), 1);
+    let ended = audit(&project, &["--updates"]);
+    assert_eq!(ended.code, FOUND, "{}", ended.stderr);
+    let said = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let says = "fixed in 1.1; `imgbuild lock --update` does not bring it to watched: a repository cannot be used";
+    assert!(said.contains(says), "{said}");
+    assert!(
+        ended.stderr.contains("the repositories do not have it yet, or cannot be used"),
+        "{}",
+        ended.stderr
+    );
+
+    archive.server.file("/vendor/InRelease", there);
+    let json = audit_json(&project, &["--updates"]);
+    assert_eq!(json["findings"][0]["update"]["brings_fix"], true);
+}
+
+#[test]
 fn what_somebody_accepts_does_not_count_until_the_day_is_over() {
     let (_archive, project) = locked();
     let accept = |until: &str| {

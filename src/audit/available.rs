@@ -1,13 +1,13 @@
 //! What `imgbuild lock --update` would bring.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-use super::Origins;
+use super::{Newer, Origins, Selection};
 use crate::debian::date::Moment;
 use crate::debian::repository::{Transport, TransportError};
-use crate::lock::{Change, Error, Lock, Update, Wishes, difference, resolve};
+use crate::lock::{Change, Error, LeftOut, Lock, Update, Wishes, difference, resolve};
 
 /// What the repositories have now.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub struct Available {
     pub lock: Lock,
     /// How it differs from the one there is.
     pub changes: Vec<Change>,
-    /// What kept images from being resolved.
-    pub left_out: Vec<Error>,
+    /// The images that could not be resolved anew, and what kept them from it.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Available {
@@ -48,8 +48,25 @@ impl Available {
             }
         }
         let changes = difference(lock, &resolution.lock);
-        let left_out = resolution.left_out.into_iter().map(|it| it.error).collect();
-        Ok(Self { lock: resolution.lock, changes, left_out })
+        Ok(Self { lock: resolution.lock, changes, left_out: resolution.left_out })
+    }
+
+    /// What `selection` would consist of.
+    pub fn newer(&self, selection: &Selection, origins: &Origins) -> Newer {
+        let out_of_reach = self.left_out.iter().flat_map(|it| it.kept.iter().chain(&it.lost));
+        Newer {
+            installed: selection.installed(&self.lock, origins).0,
+            images: self.lock.images.keys().cloned().collect(),
+            out_of_reach: out_of_reach.cloned().collect(),
+        }
+    }
+
+    /// The roles of `selection` that would change. Those that would leave the lock are none of them: nobody could build
+    /// them.
+    pub fn changing(&self, selection: &Selection) -> BTreeSet<String> {
+        let images = self.changes.iter().map(|change| change.image.as_str());
+        let lost = self.left_out.iter().flat_map(|it| &it.lost).map(String::as_str);
+        &selection.roles(images) - &selection.roles(lost)
     }
 }
 

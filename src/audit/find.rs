@@ -61,6 +61,20 @@ pub struct Update {
     pub version: String,
     /// Whether that is without the flaw, in all images that have it.
     pub brings_fix: bool,
+    /// Those of the images that `lock --update` would leave as they are, or without a lock, since a repository that they
+    /// need cannot be used.
+    pub out_of_reach: BTreeSet<String>,
+}
+
+/// What `lock --update` would make of a lock.
+#[derive(Clone, Debug, Default)]
+pub struct Newer {
+    /// What of it roles would consist of.
+    pub installed: Vec<Installed>,
+    /// The images that it would have.
+    pub images: BTreeSet<String>,
+    /// The images that are in the lock now and need a repository that cannot be used.
+    pub out_of_reach: BTreeSet<String>,
 }
 
 /// Who accepts a vulnerability.
@@ -106,11 +120,11 @@ pub fn judge(state: &State, version: &str) -> Option<(Status, Option<String>)> {
 }
 
 impl Finding {
-    /// Everything that `tracker` says of `installed`, the worst first. `newer` is what `lock --update` would install.
+    /// Everything that `tracker` says of `installed`, the worst first.
     pub fn all(
         tracker: &Tracker,
         installed: &[Installed],
-        newer: Option<&[Installed]>,
+        newer: Option<&Newer>,
         (accepted, now): (&[Acceptance], Moment),
         counted: Counted,
     ) -> Vec<Self> {
@@ -181,10 +195,18 @@ impl Finding {
     pub fn is_brought(&self) -> bool {
         self.update.as_ref().is_some_and(|update| update.brings_fix)
     }
+
+    /// Whether a fix may be in a repository that cannot be used.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.update
+            .as_ref()
+            .is_some_and(|update| !update.brings_fix && !update.out_of_reach.is_empty())
+    }
 }
 
 /// What `newer` has in the place of `installed`.
-fn update(state: &State, installed: &Installed, newer: &[Installed]) -> Update {
+fn update(state: &State, installed: &Installed, newer: &Newer) -> Update {
+    let Newer { installed: newer, images, out_of_reach } = newer;
     let same = |it: &&Installed| {
         it.source == installed.source
             && it.release == installed.release
@@ -195,8 +217,10 @@ fn update(state: &State, installed: &Installed, newer: &[Installed]) -> Update {
     let version = version.max_by(|one, other| version::compare(one, other));
     Update {
         version: version.unwrap_or(&installed.version).clone(),
-        // Images without any of its packages are without the flaw as well.
-        brings_fix: newer.iter().all(|it| judge(state, &it.version).is_none()),
+        // Images without any of its packages are without the flaw as well; those that leave the lock are not mended.
+        brings_fix: installed.images.is_subset(images)
+            && newer.iter().all(|it| judge(state, &it.version).is_none()),
+        out_of_reach: installed.images.intersection(out_of_reach).cloned().collect(),
     }
 }
 

@@ -16,7 +16,7 @@ mod tracker;
 
 pub use available::Available;
 pub use error::Error;
-pub use find::{Accepted, Counted, Finding, Update, judge};
+pub use find::{Accepted, Counted, Finding, Newer, Update, judge};
 pub use installed::{Installed, Overlooked, Selection, confirm};
 pub use origin::{Certainty, Origins};
 pub use tracker::{Issue, NoDsa, Scope, Severity, State, Status, Tracker, Urgency};

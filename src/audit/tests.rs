@@ -157,16 +157,48 @@ fn accepted(text: &str) -> Vec<Acceptance> {
 }
 
 #[test]
+fn what_leaves_the_lock_is_not_mended() {
+    let tracker = read(DATA).unwrap();
+    let now = Moment::parse_rfc3339("2026-11-26T12:00:00Z").unwrap();
+    let counted = Counted { severity: Severity::Low, fixable: false };
+    let fixed = installed("openssl", "3.5.1-1+deb13u1");
+    let here =
+        |images: &[&str]| Installed { images: set(images), ..installed("openssl", "3.5.1-1") };
+    let all = ["base", "watched"];
+    for (has, installed, images, out_of_reach, brought) in [
+        (&all[..1], vec![fixed.clone()], &all[..1], &all[1..], true),
+        (&all[1..], vec![], &all[..1], &all[1..], false),
+        (&all, vec![fixed.clone()], &all[..1], &all[1..], false),
+        // Its part of the lock stays as it is.
+        (&all, vec![fixed.clone(), here(&all[1..])], &all, &all[1..], false),
+        (&all, vec![fixed.clone()], &all, &[], true),
+        // Nothing is installed there any more.
+        (&all, vec![], &all, &[], true),
+    ] {
+        let [images, out_of_reach] = [images, out_of_reach].map(set);
+        let newer = Newer { installed, images, out_of_reach };
+        let findings = Finding::all(&tracker, &[here(has)], Some(&newer), (&[], now), counted);
+        let found = findings.iter().find(|it| it.id == "CVE-2026-1001").unwrap();
+        assert_eq!(found.is_brought(), brought, "{has:?} {newer:?}");
+        assert_eq!(found.is_out_of_reach(), !brought, "{has:?} {newer:?}");
+    }
+}
+
+#[test]
 fn the_worst_that_can_be_mended_comes_first() {
     let tracker = read(DATA).unwrap();
     let counted = |severity, fixable| Counted { severity, fixable };
     let now = Moment::parse_rfc3339("2026-11-26T12:00:00Z").unwrap();
     let here = [installed("openssl", "3.5.1-1"), installed("bash", "5.2.37-2")];
-    let newer = [installed("openssl", "3.5.1-1+deb13u1")];
+    let newer = Newer {
+        installed: vec![installed("openssl", "3.5.1-1+deb13u1")],
+        images: set(&["base"]),
+        ..Newer::default()
+    };
     let all = |newer, accepted: &[Acceptance], counted| {
         Finding::all(&tracker, &here, newer, (accepted, now), counted)
     };
-    let findings = all(Some(&newer[..]), &[], counted(Severity::Low, false));
+    let findings = all(Some(&newer), &[], counted(Severity::Low, false));
     let ids: Vec<(&str, bool, bool)> =
         findings.iter().map(|it| (it.id.as_str(), it.counts, it.is_brought())).collect();
     assert_eq!(

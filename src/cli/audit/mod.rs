@@ -94,7 +94,7 @@ pub(super) struct Output {
     counted: usize,
     /// All findings, those that count first, the worst first.
     findings: Vec<Finding>,
-    /// Roles that `lock --update` would change. Only with `--updates`.
+    /// Roles that `lock --update` would change, without those that it would leave without a lock. Only with `--updates`.
     changing: Option<BTreeSet<String>>,
     /// What of the roles nobody has looked at.
     overlooked: Vec<Overlooked>,
@@ -124,13 +124,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
             let wishes = wishes(&project)?;
             let available = Available::ask(wishes, &lock, &fetcher, &mut origins, clock)?;
             step.finish("");
-            available.left_out.into_iter().for_each(|error| context.report(&error));
-            Some((available.lock, available.changes))
+            available.left_out.iter().for_each(|it| context.report(&it.error));
+            Some(available)
         }
         false => None,
     };
     let (mut installed, mut overlooked) = selection.installed(&lock, &origins);
-    let newer = available.as_ref().map(|(lock, _)| selection.installed(lock, &origins).0);
+    let newer = available.as_ref().map(|available| available.newer(&selection, &origins));
 
     let from = arguments.data.as_deref().unwrap_or(data::URL);
     let data = data::obtain(from, &store, &fetcher, now)?;
@@ -147,9 +147,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
     }
 
     let counted = Counted { severity: arguments.severity.into(), fixable: arguments.fixable };
-    let findings = Finding::all(&tracker, &installed, newer.as_deref(), (&accepted, now), counted);
-    let changing = available
-        .map(|(_, changes)| selection.roles(changes.iter().map(|change| change.image.as_str())));
+    let findings = Finding::all(&tracker, &installed, newer.as_ref(), (&accepted, now), counted);
+    let changing = available.map(|available| available.changing(&selection));
     let found = |entry: &&Acceptance| {
         !findings.iter().any(|finding| entry.accepts(&finding.id, &finding.source))
     };

@@ -43,6 +43,12 @@ fn standing(finding: &Finding) -> String {
         Some(update) if update.brings_fix => {
             text += &format!("; `imgbuild lock --update` brings {}", update.version);
         }
+        Some(update) if finding.is_out_of_reach() && finding.fixed.is_some() => {
+            let images = listed(&update.out_of_reach);
+            text += &format!(
+                "; `imgbuild lock --update` does not bring it to {images}: a repository cannot be used"
+            );
+        }
         Some(_) if finding.fixed.is_some() => text += "; the repositories do not have it yet",
         _ => {}
     }
@@ -126,6 +132,7 @@ fn next(output: &Output) -> String {
     let counting = || output.findings.iter().filter(|it| it.counts);
     let fixable = counting().filter(|it| it.fixed.is_some()).count();
     let brought = counting().filter(|it| it.is_brought()).count();
+    let out_of_reach = counting().filter(|it| it.fixed.is_some() && it.is_out_of_reach()).count();
     match &output.changing {
         Some(changing) if brought > 0 => {
             let roles: Vec<&str> = changing.iter().map(String::as_str).collect();
@@ -136,6 +143,10 @@ fn next(output: &Output) -> String {
             )
         }
         _ if fixable == 0 => "none of them has a fix in the release".to_owned(),
+        Some(_) if out_of_reach > 0 => format!(
+            "{} a fix; the repositories do not have it yet, or cannot be used",
+            of_them(fixable, "has", "have")
+        ),
         Some(_) => format!(
             "{} a fix, which the repositories do not have yet",
             of_them(fixable, "has", "have")
