@@ -11,6 +11,7 @@
 mod claim;
 mod document;
 mod packed;
+mod trouble;
 mod voucher;
 
 use std::cell::Cell;
@@ -18,17 +19,15 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use miette::Diagnostic;
-
 use crate::build::{LayerRecord, Obtained, Pledge, SharedError, SharedLayers, Taken};
 use crate::digest::Digest;
 use crate::progress::{Event, Progress, Step};
 use crate::registry::{self, Descriptor, MANIFEST, Repository, WantedBlob, Which};
-use crate::signature;
 use crate::store::{KeyKind, Store};
 use claim::{Claim, Claims, Held, Pace};
 use document::{Notes, Record, Told, layer_tag};
 use packed::{pack, unpack};
+use trouble::Trouble;
 
 pub use document::{CLAIM_TYPE, LAYER_TYPE, RECORD, SIGNATURE};
 #[cfg(any(test, fuzzing))]
@@ -61,38 +60,6 @@ enum Seen {
     Strange(String),
     /// There is one.
     Layer(Told),
-}
-
-/// Why a layer is not had from a registry.
-#[derive(Debug)]
-enum Trouble {
-    Registry(registry::Error),
-    Signature(signature::Error),
-    Shared(SharedError),
-}
-
-impl From<registry::Error> for Trouble {
-    fn from(error: registry::Error) -> Self {
-        Self::Registry(error)
-    }
-}
-
-impl From<signature::Error> for Trouble {
-    fn from(error: signature::Error) -> Self {
-        Self::Signature(error)
-    }
-}
-
-impl From<SharedError> for Trouble {
-    fn from(error: SharedError) -> Self {
-        Self::Shared(error)
-    }
-}
-
-impl From<crate::store::Error> for Trouble {
-    fn from(error: crate::store::Error) -> Self {
-        Self::Registry(error.into())
-    }
 }
 
 impl RegistryLayers {
@@ -284,61 +251,6 @@ impl RegistryLayers {
             false => Err(self.differs(label, record, &there).into()),
         }
     }
-
-    /// Gives up a registry that cannot be reached, or ends with what else is wrong.
-    fn without(&self, trouble: Trouble, progress: &dyn Progress) -> Result<(), SharedError> {
-        match trouble {
-            Trouble::Registry(error) if error.is_transient() => {
-                if !self.is_away.swap(true, Ordering::Relaxed) {
-                    let warning = format!("layers are not shared from here on: {error}");
-                    progress.event(Event::Warning(warning));
-                }
-                Ok(())
-            }
-            Trouble::Registry(error) => Err(shared(&error)),
-            Trouble::Signature(error) => Err(shared(&error)),
-            Trouble::Shared(error) => Err(error),
-        }
-    }
-
-    /// The layer of `key`, as it is called in messages.
-    fn reference(&self, key: &Digest) -> impl std::fmt::Display {
-        self.repository.location().with(Which::Tag(layer_tag(key)))
-    }
-
-    fn lie(&self, key: &Digest, why: String) -> SharedError {
-        let reference = self.reference(key);
-        SharedError {
-            message: format!("`{reference}` is not what it should be: {why}"),
-            help: "the registry, or somebody who may write there, is broken or hostile: nothing of it was \
-                   used. Build without it (no `--layers-from`, no `--layers-to`), and delete the tag"
-                .to_owned(),
-        }
-    }
-
-    /// What the others would say of it, if it were given to them.
-    fn unfit(&self, label: &str, why: &str) -> SharedError {
-        SharedError {
-            message: format!("{label} is not given to the others, who would not trust it: {why}"),
-            help: "name a key that may sign in IMGBUILD_SIGNING_KEY (docs/signatures.md); a certificate has to last as \
-                   long as a build. What was built is kept: the same command goes on from here"
-                .to_owned(),
-        }
-    }
-
-    fn differs(&self, label: &str, here: &LayerRecord, there: &LayerRecord) -> SharedError {
-        SharedError {
-            message: format!(
-                "{label} was built here as {}, and elsewhere from the same inputs as {}",
-                here.digest, there.digest
-            ),
-            help: format!(
-                "one of the two machines is broken or hostile, or the layer is not reproducible: \
-                 `imgbuild build --check` tells which paths differ. It stays in `{}` as it is",
-                self.repository.location()
-            ),
-        }
-    }
 }
 
 impl SharedLayers for RegistryLayers {
@@ -404,12 +316,4 @@ fn obtained<'a>(told: Told) -> Obtained<'a> {
 
 fn alone<'a>() -> Obtained<'a> {
     Obtained::Build(Box::new(Alone))
-}
-
-/// `error` with its causes, and what to do about it.
-fn shared(error: &(impl Diagnostic + ?Sized)) -> SharedError {
-    let help = error.help().map(|help| help.to_string()).unwrap_or_default();
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let message = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-    SharedError { message, help }
 }
