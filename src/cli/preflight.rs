@@ -1,5 +1,6 @@
 //! `imgbuild preflight`
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use miette::{Diagnostic, Result};
@@ -7,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::Context;
-use super::site::{Opened, SiteArguments};
+use super::site::{Opened, SiteArguments, taken_by};
 use crate::swap::proxmox::{Check, Finding};
+use crate::swap::{Ending, Goal, Known, Scope, Standing, Survey, Wanted, differences, plan};
 
 /// No line is longer.
 const COLUMNS: usize = 100;
@@ -21,12 +23,18 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let opened = Opened::new(context, &arguments.site)?;
-    let mut checks = opened.platform.preflight(&opened.wanted, || opened.managed().health())?;
+    let (mut checks, seen) =
+        opened.platform.preflight(&opened.wanted, || opened.managed().health())?;
     if let Err(error) = opened.deployment.require_artifacts(|_| true) {
         let help = error.help().map(|help| help.to_string()).unwrap_or_default();
         checks.push(Check::obstacle("artifacts", &arguments.site.site, error.to_string(), help));
     }
-    let verdicts = opened.verdicts(context, |_| true)?;
+    let made = seen.as_ref().map(|(survey, known)| to_be_made(&opened.wanted, survey, known));
+    // Where nobody sees what runs, every guest may have to be made.
+    let verdicts = opened.verdicts(context, |artifact| match &made {
+        Some(made) => made.contains(&artifact.manifest.artifact.name),
+        None => true,
+    })?;
     for verdict in verdicts.into_iter().flatten() {
         let at = verdict.role.clone().unwrap_or_default();
         match verdict.trusted {
@@ -52,6 +60,20 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
         });
     }
     Ok(if obstacles == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The artifacts that a swap of the whole site would make guests of. Where something stands in its way, its steps do not say
+/// that, so those of all nodes count that do not run what they should.
+fn to_be_made(wanted: &Wanted, survey: &Survey, known: &Known) -> BTreeSet<String> {
+    let goal = Goal::Deploy { scope: Scope::default(), canary: false, pause_after: None };
+    let planned = plan(wanted, &goal, survey, known);
+    let mut made: BTreeSet<String> = taken_by(&planned).map(str::to_owned).collect();
+    if planned.ending != Ending::Done {
+        let open = differences(wanted, survey).into_iter();
+        let open = open.filter(|it| !matches!(it.standing, Standing::UpToDate | Standing::Stopped));
+        made.extend(open.map(|it| it.role.artifact.clone()));
+    }
+    made
 }
 
 /// Whether a swap would get through, and what was looked at.

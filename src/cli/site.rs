@@ -159,7 +159,7 @@ impl Opened {
         context: &Context,
         planned: &Plan,
     ) -> Result<Option<verify::Refused>> {
-        let taken: BTreeSet<&str> = planned.steps.iter().filter_map(taken).collect();
+        let taken: BTreeSet<&str> = taken_by(planned).collect();
         let is_taken = |artifact: &Artifact| taken.contains(&*artifact.manifest.artifact.name);
         let Some(verdicts) = self.verdicts(context, is_taken)? else {
             if !taken.is_empty() {
@@ -306,13 +306,13 @@ pub(super) fn say_kept(context: &Context, remains: &[(&Guest, Option<String>)]) 
     }
 }
 
-/// The artifact that a step brings or makes a guest of.
-fn taken(step: &Planned) -> Option<&str> {
-    match step {
-        Planned::Step(Step::Create(new)) => Some(&new.artifact),
-        Planned::Step(Step::Upload { artifact, .. }) => Some(artifact),
+/// The artifacts that `planned` brings or makes guests of.
+pub(super) fn taken_by(planned: &Plan) -> impl Iterator<Item = &str> {
+    planned.steps.iter().filter_map(|step| match step {
+        Planned::Step(Step::Create(new)) => Some(new.artifact.as_str()),
+        Planned::Step(Step::Upload { artifact, .. }) => Some(artifact.as_str()),
         _ => None,
-    }
+    })
 }
 
 /// Whether a volume of secrets is made with the guest.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use super::preflight::obstacles;
 use super::pve::Flavour;
 use super::support::base::base;
 use super::support::programs::read;
@@ -107,4 +108,29 @@ fn a_site_gets_only_what_its_policy_allows() {
     site.build("3");
     site.refuses("the package dash");
     assert_eq!(site.running(), all(&second));
+}
+
+/// A role that nobody was about to touch, and whose image had become too old, kept everybody from replacing another one in a
+/// hurry: pipelines call `preflight` first.
+#[test]
+fn what_runs_already_stands_in_the_way_of_no_swap() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    site.build("1");
+    site.succeed(&["swap", "--yes"]);
+    let forbidden = "[[forbidden]]\npackage = \"dash\"\nreason = \"a shell\"\n";
+    site.project.write("policy.toml", forbidden);
+    assert_eq!(obstacles(&site), [""; 0]);
+
+    // Where a swap would not even begin, the policy is told all the same, so that both can be mended.
+    site.build("2");
+    {
+        let mut cluster = site.pve.cluster();
+        cluster.clustered = true;
+        cluster.quorate = false;
+    }
+    let found = obstacles(&site);
+    for check in ["quorum: ", "policy: app: policy: the package dash"] {
+        assert!(found.iter().any(|line| line.starts_with(check)), "{check}: {found:#?}");
+    }
 }

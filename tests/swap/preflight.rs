@@ -79,7 +79,7 @@ fn unseen(cluster: &mut Cluster, vmid: u32) {
 }
 
 /// What `preflight` says is in the way, as `check: at: text: help`.
-fn obstacles(site: &Site) -> Vec<String> {
+pub(super) fn obstacles(site: &Site) -> Vec<String> {
     let ended = site.run(&["preflight", "--json"]);
     let told = read(&ended.stdout);
     let checks = told["checks"].as_array().unwrap();

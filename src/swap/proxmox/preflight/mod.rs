@@ -69,7 +69,8 @@ impl Check {
 type Storages<'a> = BTreeMap<&'a Hostname, Vec<Storage>>;
 
 impl Proxmox {
-    /// Looks at everything that a swap of the whole site needs. Changes nothing.
+    /// Looks at everything that a swap of the whole site needs. Changes nothing. With the checks goes what was seen of
+    /// the guests, if it could be.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Proxmox {
         &self,
         wanted: &Wanted,
         health: impl FnOnce() -> Known,
-    ) -> Result<Vec<Check>, Error> {
+    ) -> Result<(Vec<Check>, Option<(Survey, Known)>), Error> {
         let version = self.client().version()?;
         let mut checks = vec![version_check(&version)];
         checks.extend(self.privileges(&version)?);
@@ -92,20 +93,25 @@ impl Proxmox {
             storages.insert(host, self.client().storages(&name, None)?);
         }
         checks.extend(self.storage_checks(&storages));
-        match crate::swap::Platform::survey(self) {
+        let seen = match crate::swap::Platform::survey(self) {
             Ok(survey) => {
+                let known = health();
                 checks.extend(self.ids(wanted, &survey)?);
                 checks.extend(self.room(wanted, &survey, &storages));
-                checks.extend(guest_checks(wanted, &survey, &health()));
+                checks.extend(guest_checks(wanted, &survey, &known));
+                Some((survey, known))
             }
-            Err(error) => checks.push(Check::obstacle(
-                "guests",
-                wanted.site(),
-                format!("the guests were not looked at: {error}"),
-                "mend the others first, then run this again",
-            )),
-        }
-        Ok(checks)
+            Err(error) => {
+                checks.push(Check::obstacle(
+                    "guests",
+                    wanted.site(),
+                    format!("the guests were not looked at: {error}"),
+                    "mend the others first, then run this again",
+                ));
+                None
+            }
+        };
+        Ok((checks, seen))
     }
 
     fn kinds(&self) -> BTreeSet<GuestKind> {
