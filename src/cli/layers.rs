@@ -17,17 +17,31 @@ use crate::verify::Rules;
 /// Options of verbs that build.
 #[derive(Debug, clap::Args)]
 pub(super) struct LayerOptions {
-    /// Take layers that others have built from this repository of a registry
-    #[arg(long, value_name = "REGISTRY/NAME", env = "IMGBUILD_LAYERS_FROM")]
+    /// Take layers that others have built from this repository of a registry [default: the environment's
+    /// IMGBUILD_LAYERS_FROM]
+    #[arg(long, value_name = "REGISTRY/NAME")]
     layers_from: Option<String>,
-    /// Take layers from this repository, and give it those that are built here
-    #[arg(long, value_name = "REGISTRY/NAME", env = "IMGBUILD_LAYERS_TO")]
+    /// Take layers from this repository, and give it those that are built here [default: the environment's
+    /// IMGBUILD_LAYERS_TO]
+    #[arg(long, value_name = "REGISTRY/NAME")]
     layers_to: Option<String>,
     #[command(flatten)]
     registry: RegistryOptions,
 }
 
 impl LayerOptions {
+    /// Which repository, and for what. Variables are asked where the command line names neither option: who only takes says so
+    /// whatever the machine gives. What is empty names nothing.
+    fn chosen(&self, variable: impl Fn(&str) -> Option<String>) -> Option<(String, Access)> {
+        let (to, from) = match (&self.layers_to, &self.layers_from) {
+            (None, None) => (variable("IMGBUILD_LAYERS_TO"), variable("IMGBUILD_LAYERS_FROM")),
+            (to, from) => (to.clone(), from.clone()),
+        };
+        let named = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let to = named(to).map(|to| (to, Access::Push));
+        to.or_else(|| named(from).map(|from| (from, Access::Pull)))
+    }
+
     /// The layers that others have built, if they are shared. They have to be signed if `rules` say so; those that are
     /// given are signed if there is a key.
     pub(super) fn open(
@@ -38,12 +52,8 @@ impl LayerOptions {
         if matches!(context.network(), Network::Offline) {
             return Ok(None);
         }
-        // As a variable that is empty, neither says anything.
-        let said = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
-        let (text, access) = match (said(&self.layers_to), said(&self.layers_from)) {
-            (Some(to), _) => (to, Access::Push),
-            (None, Some(from)) => (from, Access::Pull),
-            (None, None) => return Ok(None),
+        let Some((text, access)) = self.chosen(|name| std::env::var(name).ok()) else {
+            return Ok(None);
         };
         let location: Location = text.parse()?;
         let registry = Registry::new(location.origin(), self.registry.settings(access)?);
@@ -65,5 +75,41 @@ impl LayerOptions {
             ));
         }
         Ok(Some(RegistryLayers::giving(repository, voucher)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        layers: LayerOptions,
+    }
+
+    /// What is chosen where `line` is typed, and both variables say something else.
+    fn chosen(line: &[&str], to: &str, from: &str) -> Option<(String, Access)> {
+        let line = Line::parse_from([&["imgbuild"], line].concat());
+        line.layers.chosen(|name| match name {
+            "IMGBUILD_LAYERS_TO" => Some(to.to_owned()),
+            "IMGBUILD_LAYERS_FROM" => Some(from.to_owned()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn what_is_only_taken_is_not_given_to_what_a_variable_names() {
+        let takes = |text: &str| Some((text.to_owned(), Access::Pull));
+        let gives = |text: &str| Some((text.to_owned(), Access::Push));
+        assert_eq!(chosen(&["--layers-from", "a"], "to", "from"), takes("a"));
+        assert_eq!(chosen(&["--layers-to", "b"], "to", "from"), gives("b"));
+        assert_eq!(chosen(&["--layers-from", "a", "--layers-to", "b"], "to", "from"), gives("b"));
+        assert_eq!(chosen(&["--layers-from", ""], "to", "from"), None);
+        assert_eq!(chosen(&[], "to", "from"), gives("to"));
+        assert_eq!(chosen(&[], "", "from"), takes("from"));
+        assert_eq!(chosen(&[], "", ""), None);
     }
 }
