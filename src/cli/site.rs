@@ -171,7 +171,8 @@ impl Opened {
         };
         self.platform.keep_artifacts(|name| taken.contains(name));
         let artifacts: Vec<Verdict> = verdicts.into_iter().filter(|it| !it.trusted).collect();
-        Ok((!artifacts.is_empty()).then_some(verify::Refused { artifacts }))
+        let site = self.wanted.site().to_string();
+        Ok((!artifacts.is_empty()).then_some(verify::Refused { site, artifacts }))
     }
 
     /// The required secrets that guests would be made without, by node.

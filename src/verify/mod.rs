@@ -339,6 +339,8 @@ pub fn newest_repository(lock: &Lock, role: &LockedRole, format: Format) -> Opti
 #[derive(Debug, thiserror::Error)]
 #[error("{} not to be trusted: {}", if artifacts.len() == 1 { "an artifact is" } else { "artifacts are" }, reasons(artifacts))]
 pub struct Refused {
+    /// The site.
+    pub site: String,
     /// Them, and why.
     pub artifacts: Vec<Verdict>,
 }
@@ -348,7 +350,8 @@ impl miette::Diagnostic for Refused {
         let helps = self.artifacts.iter().flat_map(Verdict::refused);
         let help = helps.filter_map(|check| check.help.as_deref()).next();
         let help = help.unwrap_or("look at it");
-        Some(Box::new(format!("{help}; all of it: `imgbuild verify`, docs/policy.md")))
+        let all = format!("imgbuild verify --site {}", self.site);
+        Some(Box::new(format!("{help}; all of it: `{all}`, docs/policy.md")))
     }
 }
 

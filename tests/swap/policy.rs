@@ -41,6 +41,9 @@ impl Site {
             let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(said.contains(says), "{arguments:?}: {said}");
         }
+        let said = self.run(&["swap", "--yes"]).stderr;
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("all of it: `imgbuild verify --site campus`"), "{said}");
         let told = read(&self.run(&["swap", "--yes", "--json"]).stdout);
         assert_eq!(told["outcome"], "refused", "{told}");
         assert!(told["reason"].as_str().unwrap().contains(says), "{told}");
