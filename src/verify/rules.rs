@@ -161,19 +161,29 @@ impl Rules {
 
     fn judge_age(&self, now: Moment, repositories: Option<Moment>, verdict: &mut Verdict) {
         let Some(maximum) = self.policy.maximum_days else { return };
-        let build = "take updates and build it again: `imgbuild lock --update`";
         let limit = format!("{} allows {maximum} days", self.name());
-        let known = [("it was signed", verdict.signed), ("its repositories are of", repositories)];
-        if known.iter().all(|(_, since)| since.is_none()) {
+        let known = [
+            (
+                "it was signed",
+                verdict.signed,
+                "if it is still right, sign it anew: `imgbuild sign`",
+            ),
+            (
+                "its repositories are of",
+                repositories,
+                "take updates and build it again: `imgbuild lock --update`",
+            ),
+        ];
+        if known.iter().all(|(_, since, _)| since.is_none()) {
             let text = format!("nothing says how old it is, and {limit}");
             return verdict.refuse(Subject::Policy, text, "sign it: `imgbuild sign`");
         }
-        for (what, since) in known {
+        for (what, since, help) in known {
             let Some(since) = since else { continue };
             let days = now.unix().saturating_sub(since.unix()) / DAY;
             if now.unix() > since.unix().saturating_add(u64::from(maximum) * DAY) {
                 let text = format!("{what} {since}, {days} days ago, and {limit}");
-                verdict.refuse(Subject::Policy, text, build);
+                verdict.refuse(Subject::Policy, text, help);
             }
         }
     }

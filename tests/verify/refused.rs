@@ -336,6 +336,27 @@ fn what_is_not_as_it_was_signed_or_as_policies_say_is_refused() {
 }
 
 #[test]
+fn an_old_signature_is_not_taken_for_old_packages() {
+    let Some(built) = built() else { return };
+    let helps = |policy: &str, signed| {
+        let files = built.signed();
+        files.write("policy.toml", policy);
+        files.sign_again("ci", "imgbuild", signed);
+        let (_, told) = files.verify(&[]);
+        let checks = told["artifacts"][0]["checks"].as_array().unwrap().clone();
+        let refused = checks.into_iter().filter(|check| check["result"] == "refused");
+        refused.map(|check| check["help"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let old = helps("[age]\nmaximum_days = 3650\n", ago(3651 * DAY));
+    assert!(old.len() == 1 && old[0].contains("`imgbuild sign`"), "{old:?}");
+    let packages = helps("[age]\nmaximum_days = 30\n", now());
+    assert!(
+        packages.len() == 1 && packages[0].contains("`imgbuild lock --update`"),
+        "{packages:?}"
+    );
+}
+
+#[test]
 fn policies_refuse_nothing_but_what_they_say() {
     let Some(built) = built() else { return };
     let files = built.signed();
