@@ -92,12 +92,14 @@ pub enum Error {
     },
     /// The key can sign only in an agent, and does not.
     #[error("nothing signs with {}: {why}, and {agent}", path.display())]
-    #[diagnostic(help("start an agent and give it the key: `eval $(ssh-agent) && ssh-add {}`", path.display()))]
+    #[diagnostic(help("{}ssh-add {}`", begin(*is_there), private_half(path).display()))]
     Agent {
         /// The file.
         path: PathBuf,
         /// Why the file alone will not do.
         why: &'static str,
+        /// Whether there is an agent.
+        is_there: bool,
         /// What is the matter with the agent.
         agent: String,
     },
@@ -163,9 +165,8 @@ impl Signer {
         let identity =
             Identity::from_line(text).map_err(|why| Error::NoKey { path: path.to_owned(), why })?;
         // As `load_sign_key` of OpenSSH's `ssh-keygen.c` finds it.
-        let name = path.to_string_lossy();
-        let beside = name.strip_suffix("-cert.pub").or_else(|| name.strip_suffix(".pub"));
-        let beside = beside.map(Path::new).filter(|path| path.is_file());
+        let beside = private_half(path);
+        let beside = Some(beside.as_path()).filter(|beside| *beside != path && beside.is_file());
         let why_agent = "the file holds its public half";
         let mut signer = Self { identity, private: None, agent, path: path.to_owned(), why_agent };
         if let Some(beside) = beside {
@@ -218,8 +219,8 @@ impl Signer {
     /// Has the agent sign `data`: by the certificate, or else by the key.
     fn ask(&self, data: &[u8]) -> Result<Vec<u8>, Error> {
         let fails = |agent: String| {
-            let (path, why) = (self.path.clone(), self.why_agent);
-            Error::Agent { path, why, agent }
+            let (path, why, is_there) = (self.path.clone(), self.why_agent, self.agent.is_some());
+            Error::Agent { path, why, is_there, agent }
         };
         let Some(socket) = &self.agent else {
             return Err(fails("there is no agent (SSH_AUTH_SOCK)".to_owned()));
@@ -233,6 +234,21 @@ impl Signer {
         }
         Err(fails("the agent does not have it, or nobody has agreed".to_owned()))
     }
+}
+
+/// What is to be done about an agent before it has a key.
+fn begin(is_there: bool) -> &'static str {
+    match is_there {
+        true => "give the agent the key: `",
+        false => "start an agent and give it the key: `eval $(ssh-agent) && ",
+    }
+}
+
+/// Where the private half is of a key whose public half, or certificate, `path` may name.
+fn private_half(path: &Path) -> PathBuf {
+    let name = path.to_string_lossy();
+    let half = name.strip_suffix("-cert.pub").or_else(|| name.strip_suffix(".pub"));
+    half.map_or_else(|| path.to_owned(), PathBuf::from)
 }
 
 /// Reads a small file. If it is a private key of this user, nobody else may read it: `sshkey_perm_ok` of OpenSSH's

@@ -211,3 +211,31 @@ fn a_key_that_is_revoked_signs_nothing_whatever_time_it_says() {
     files.write("revoked_keys", &built.public("ci"));
     assert_eq!(files.verify(&[]).0, 3);
 }
+
+#[test]
+fn who_has_a_public_half_is_told_to_add_the_private_one() {
+    let Some(built) = built() else { return };
+    let files = built.copy();
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::new(built, directory.path(), &[]);
+    certify(built, "rsa", NAME, &["-V", "-1h:+1h"]);
+    let private = files.path("elsewhere");
+    for ending in [".pub", "-cert.pub"] {
+        let public = files.path(&format!("elsewhere{ending}"));
+        fs::copy(built.key(&format!("rsa{ending}")), &public).unwrap();
+        let sign = |socket: Option<&Path>| {
+            let mut sign = files.command(&["sign", "--key", public.to_str().unwrap()]);
+            sign.arg(files.of(".tar.zst"));
+            sign.envs(socket.map(|socket| ("SSH_AUTH_SOCK", socket)));
+            let ended = Ended::from(sign.output().unwrap());
+            assert_eq!(ended.code, 1, "{}", ended.stderr);
+            ended.stderr
+        };
+        let add = format!("ssh-add {}`", private.display());
+        let said = sign(None);
+        assert!(said.contains(&format!("`eval $(ssh-agent) && {add}")), "{said}");
+        // Another agent would not have what this one has.
+        let said = sign(Some(&agent.socket));
+        assert!(said.contains(&format!("`{add}")) && !said.contains("eval"), "{said}");
+    }
+}
