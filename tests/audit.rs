@@ -130,6 +130,18 @@ fn an_update_is_looked_for_in_the_repositories() {
     assert!(ended.stderr.contains(next), "{}", ended.stderr);
     assert_eq!(project.read("imgbuild.lock"), before, "an audit writes nothing");
 
+    let nodes = "[[nodes]]\nname = \"app1\"\nimage = \"app\"\naddress = \"10.20.40.2/24\"\n";
+    project.write("overlays/campus/overlay.toml", &format!("summary = \"A campus\"\n{nodes}"));
+    for (more, says) in [
+        (&["--site", "campus", "--updates"][..], "then `imgbuild build app --site campus`"),
+        (&["--site", "campus"], "`imgbuild audit --site campus --updates` says"),
+        (&["app"], "`imgbuild audit app --updates` says"),
+    ] {
+        let said = audit(&project, more).stderr;
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(says), "what is to be typed next is of another site: {said}");
+    }
+
     project.succeed(&["lock", "--update"]);
     assert_eq!(ids(&audit_json(&project, &["--updates"]))[0], "CVE-2026-2001");
 }

@@ -171,7 +171,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> 
             text::show(context, finding, output.roles.len())?;
         }
     }
-    text::conclude(context, &output, data.age_days(now), (arguments.all, counted.severity));
+    let asked = text::Asked { roles: &arguments.roles, site: arguments.site.as_deref() };
+    let shown = (arguments.all, counted.severity);
+    text::conclude(context, &output, data.age_days(now), shown, &asked);
     Ok(if output.counted > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
 }
 

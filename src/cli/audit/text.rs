@@ -86,6 +86,7 @@ pub(super) fn conclude(
     output: &Output,
     age_days: Option<u64>,
     (all, severity): (bool, Severity),
+    asked: &Asked<'_>,
 ) {
     say_gaps(context, output);
     let Output { data, roles, findings, .. } = output;
@@ -124,11 +125,32 @@ pub(super) fn conclude(
     });
     let levels: Vec<String> = levels.collect();
     context.say(format!("{looked}: {} vulnerabilities: {}", output.counted, levels.join(", ")));
-    context.say(next(output));
+    context.say(next(output, asked));
+}
+
+/// What an audit was asked about.
+pub(super) struct Asked<'a> {
+    /// The roles, if they were named.
+    pub(super) roles: &'a [String],
+    /// The site, if it was.
+    pub(super) site: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// The option that names the site.
+    fn site(&self) -> String {
+        self.site.map(|site| format!(" --site {site}")).unwrap_or_default()
+    }
+
+    /// The same audit as it is typed, with more options to come.
+    fn command(&self) -> String {
+        let roles: String = self.roles.iter().map(|role| format!(" {role}")).collect();
+        format!("imgbuild audit{roles}{}", self.site())
+    }
 }
 
 /// What to do about what was found.
-fn next(output: &Output) -> String {
+fn next(output: &Output, asked: &Asked<'_>) -> String {
     let counting = || output.findings.iter().filter(|it| it.counts);
     let fixable = counting().filter(|it| it.fixed.is_some()).count();
     let brought = counting().filter(|it| it.is_brought()).count();
@@ -137,9 +159,10 @@ fn next(output: &Output) -> String {
         Some(changing) if brought > 0 => {
             let roles: Vec<&str> = changing.iter().map(String::as_str).collect();
             format!(
-                "{} mended by `imgbuild lock --update`; then `imgbuild build {}`",
+                "{} mended by `imgbuild lock --update`; then `imgbuild build {}{}`",
                 of_them(brought, "is", "are"),
-                roles.join(" ")
+                roles.join(" "),
+                asked.site()
             )
         }
         _ if fixable == 0 => "none of them has a fix in the release".to_owned(),
@@ -152,8 +175,9 @@ fn next(output: &Output) -> String {
             of_them(fixable, "has", "have")
         ),
         None => format!(
-            "{} a fix; `imgbuild audit --updates` says whether `imgbuild lock --update` brings it",
-            of_them(fixable, "has", "have")
+            "{} a fix; `{} --updates` says whether `imgbuild lock --update` brings it",
+            of_them(fixable, "has", "have"),
+            asked.command()
         ),
     }
 }
