@@ -240,6 +240,15 @@ fn data_may_be_packed_and_old_ones_are_called_old() {
 }
 
 #[test]
+fn a_variable_that_is_empty_names_no_data() {
+    let (_archive, project) = locked();
+    let mut command = project.command(&["audit", "--offline"]);
+    let ended = Ended::from(command.env("IMGBUILD_AUDIT_DATA", "").output().unwrap());
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("security-tracker.debian.org"), "{}", ended.stderr);
+}
+
+#[test]
 fn data_of_a_server_are_fetched_when_they_have_changed() {
     let (archive, project) = locked();
     let url = archive.server.file("/tracker/data/json", DATA);

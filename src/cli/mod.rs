@@ -47,6 +47,7 @@ mod trust;
 mod verify;
 mod why;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -175,7 +176,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let matches = CommandLine::command().get_matches();
+    let matches = without_empty_variables(CommandLine::command()).get_matches();
     let name = full_name(&matches);
     let parsed = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let CommandLine { options, verb } = parsed;
@@ -216,6 +217,16 @@ pub fn run() -> ExitCode {
         context.error(&report);
         ExitCode::FAILURE
     })
+}
+
+/// `command`, for which variables of the environment that are empty are not there: pipelines have no other way to say so.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|argument| match argument.get_env().is_some_and(is_empty) {
+        true => argument.env(None::<&'static str>),
+        false => argument,
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// The verb as it is typed: `lab up`.

@@ -239,3 +239,20 @@ fn who_has_a_public_half_is_told_to_add_the_private_one() {
         assert!(said.contains(&format!("`{add}")) && !said.contains("eval"), "{said}");
     }
 }
+
+#[test]
+fn variables_that_are_empty_name_no_key_and_no_certificate() {
+    let Some(built) = built() else { return };
+    let files = built.copy();
+    let sign = |variable: &str, more: &[&str]| {
+        let mut sign = files.command(&["sign"]);
+        sign.arg(files.of(".tar.zst")).args(more).env(variable, "");
+        Ended::from(sign.output().unwrap())
+    };
+    let key = built.key("ci");
+    let ended = sign("IMGBUILD_SIGNING_CERTIFICATE", &["--key", key.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let ended = sign("IMGBUILD_SIGNING_KEY", &[]);
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("not provided"), "{}", ended.stderr);
+}
