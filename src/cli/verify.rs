@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// The site that it is for, whose policy holds
     #[arg(long, value_name = "SITE")]
     site: Option<String>,
-    /// Look at artifacts of the roles in this format only [default: all that were built]
+    /// Look at artifacts of roles, or of the site, in this format only [default: all that were built]
     #[arg(long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
     format: Vec<FormatName>,
     /// Where artifacts of roles are
@@ -69,10 +69,10 @@ impl super::output::Output for Output {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     context.narrow();
+    let formats: Vec<Format> = arguments.format.iter().copied().map(Format::from).collect();
     let all = match (&arguments.site, arguments.images.is_empty()) {
-        (Some(site), true) => of_site(context, site, &arguments.artifacts)?,
+        (Some(site), true) => of_site(context, site, &formats, &arguments.artifacts)?,
         (site, _) => {
-            let formats: Vec<Format> = arguments.format.iter().copied().map(Format::from).collect();
             named(context, &arguments.images, site.as_deref(), &formats, &arguments.artifacts)?
         }
     };
@@ -165,22 +165,34 @@ fn asked(context: &Context, arguments: &Arguments, site: Option<&str>) -> Result
     }
 }
 
-/// The artifacts that the nodes of a site would get.
-fn of_site(context: &Context, site: &str, directory: &std::path::Path) -> Result<Vec<Files>> {
+/// The artifacts that the nodes of a site would get, in these formats; in all if there are none.
+fn of_site(
+    context: &Context,
+    site: &str,
+    formats: &[Format],
+    directory: &std::path::Path,
+) -> Result<Vec<Files>> {
     let project = context.project()?;
     let lock = context.lock(&project)?;
     let deployment = Deployment::new::<Report>(&project, site, directory, |role, manifest| {
         let role = context.locked_role(&project, &lock, role.as_str(), Some(site));
         Ok(role.is_ok_and(|role| is_current(&role, manifest)))
     })?;
-    deployment.require_artifacts(|_| true)?;
+    let is_asked = |format| formats.is_empty() || formats.contains(&format);
+    deployment.require_artifacts(|role| deployment.format(role).is_none_or(is_asked))?;
     let files = |artifact: &Artifact| {
         let help = "build it again";
         let path = artifact.path.display();
         Files::of(&artifact.path)
             .ok_or_else(|| miette!(help = help, "{path} is called as no artifact is"))
     };
-    deployment.artifacts().map(files).collect()
+    let asked = deployment.artifacts().filter(|it| is_asked(it.manifest.artifact.format));
+    let all: Vec<Files> = asked.map(files).collect::<Result<_>>()?;
+    if all.is_empty() {
+        let help = "leave out `--format`, or name the roles";
+        return Err(miette!(help = help, "no guest of the site {site} is made in that format"));
+    }
+    Ok(all)
 }
 
 fn show(context: &Context, verdict: &Verdict) -> Result<()> {

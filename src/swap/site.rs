@@ -241,6 +241,11 @@ impl Deployment {
         self.chosen.values()
     }
 
+    /// What guests of `role` are made of, if it has any.
+    pub fn format(&self, role: &ImageName) -> Option<Format> {
+        self.roles.get(role).map(|(_, shape)| format(shape.kind))
+    }
+
     /// Roles without an artifact that is up to date.
     ///
     /// # Errors

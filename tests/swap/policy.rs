@@ -137,3 +137,16 @@ fn what_runs_already_stands_in_the_way_of_no_swap() {
         assert!(found.iter().any(|line| line.starts_with(check)), "{check}: {found:#?}");
     }
 }
+
+#[test]
+fn the_format_is_heeded_where_a_whole_site_is_verified() {
+    let Some(base) = base() else { return };
+    let site = Site::new(base, Flavour::V9);
+    site.build("1");
+    site.project.write("policy.toml", "");
+    let verify = |format| site.project.run(&["verify", "--site", "campus", "--format", format]);
+    assert_eq!(verify("lxc").code, 0);
+    let none = verify("qcow2");
+    assert_eq!(none.code, 1, "{}", none.stdout);
+    assert!(none.stderr.contains("no guest of the site campus is made in that format"));
+}
