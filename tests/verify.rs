@@ -57,7 +57,11 @@ fn build(base: &'static Base) -> Built {
     let archive = Archive::with_base(base, &[Package::new("web", "1.0")]);
     let mut project = Project::on_base(base, &archive, "[packages]\ninstall = [\"web\"]\n");
     project.store = project.scratch().join("store");
-    project.write("overlays/campus/overlay.toml", "summary = \"A campus\"\n");
+    for (site, extends) in [("region", ""), ("elsewhere", ""), ("campus", "extends = \"region\"\n")]
+    {
+        let overlay = format!("summary = \"Called {site}\"\n{extends}");
+        project.write(&format!("overlays/{site}/overlay.toml"), &overlay);
+    }
     project.succeed(&["lock"]);
     project.succeed(&["build", "app", "--site", "campus"]);
     let names = project.artifacts();

@@ -90,7 +90,7 @@ impl Built {
             return Ok(None);
         };
         let inputs = Inputs::read(
-            project.root(),
+            project,
             (role, self.manifest.artifact.format),
             lock,
             &context.lock_path(project),

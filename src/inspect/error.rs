@@ -69,6 +69,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something in the project that does not fit.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Definition(#[from] crate::definition::Error),
     /// A file that is neither an artifact nor a manifest.
     #[error("{} is neither an artifact nor a manifest", path.display())]
     #[diagnostic(help(

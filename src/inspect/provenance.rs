@@ -18,6 +18,7 @@ use super::revision::PARTS;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::name::Format;
 use crate::build::{LockedImage, LockedRole};
+use crate::definition::Project;
 use crate::digest::Digest;
 use crate::lock::Lock;
 
@@ -113,12 +114,12 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Those of `role` in `format`, of the project at `root`, whose lock is `lock` at `lock_path`.
+    /// Those of `role` in `format`, of `project`, whose lock is `lock` at `lock_path`.
     ///
     /// # Errors
     /// A file of the project cannot be read.
     pub fn read(
-        root: &Path,
+        project: &Project,
         (role, format): (&LockedRole, Format),
         lock: &Lock,
         lock_path: &Path,
@@ -130,10 +131,13 @@ impl Inputs {
         let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
         let mut directories: Vec<PathBuf> =
             names.iter().map(|name| Path::new("images").join(name)).collect();
-        let site = role.plan.plan.site.as_ref();
-        directories.extend(site.map(|site| Path::new("overlays").join(site.name.as_str())));
+        // A site has the values and files of all that it extends, too.
+        let site = role.plan.plan.site.as_ref().map(|site| project.overlays(site.name.as_str()));
+        let overlays = site.transpose()?.into_iter().flatten();
+        directories.extend(overlays.map(|it| Path::new("overlays").join(it.name.as_str())));
         directories.sort();
         directories.dedup();
+        let root = project.root();
         let commit = commit(root);
         let mut resources = Vec::new();
         if let Ok(commit) = &commit {

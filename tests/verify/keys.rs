@@ -256,3 +256,15 @@ fn variables_that_are_empty_name_no_key_and_no_certificate() {
     assert_eq!(ended.code, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("not provided"), "{}", ended.stderr);
 }
+
+#[test]
+fn provenance_leaves_out_no_overlay_that_the_site_extends() {
+    let Some(built) = built() else { return };
+    let files = built.signed();
+    let provenance = fs::read_to_string(files.of(".provenance.json")).unwrap();
+    for site in ["campus", "region"] {
+        let name = format!("\"overlays/{site}/overlay.toml\"");
+        assert!(provenance.contains(&name), "{name}: {provenance}");
+    }
+    assert!(!provenance.contains("overlays/elsewhere"), "{provenance}");
+}
