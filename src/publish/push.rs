@@ -177,6 +177,9 @@ fn retire(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let is_signature = |it: &Descriptor| it.artifact_type.as_deref() == Some(SIGNED);
+    if attached.is_empty() {
+        return Ok(());
+    }
     if !attached.iter().any(|it| it.artifact_type == SIGNED)
         && !repository.referrers(&subject.digest, &is_signature, 1)?.is_empty()
     {

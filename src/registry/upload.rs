@@ -117,7 +117,7 @@ impl<'a> Upload<'a> {
                     (way, halved) = (Way::Pieces((self.size / 2).max(1)), halved + 1);
                 }
                 (Broken::Closing(error), _) => {
-                    if self.comes_to_be_there()? {
+                    if self.comes_to_be_there(&error)? {
                         break;
                     }
                     self.again(error, &mut tried)?;
@@ -144,11 +144,14 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
-    /// Whether the blob is there, or will be soon. What stands before a registry may give up waiting long before the
-    /// registry has put a large blob together.
-    fn comes_to_be_there(&self) -> Result<bool, Error> {
+    /// Whether the blob is there, or will be soon, after the answer to the end of its upload was an `error`. What stands
+    /// before a registry may give up waiting long before the registry has put a large blob together. Where a connection
+    /// only broke, most likely the end did not arrive: then it is looked for once.
+    fn comes_to_be_there(&self, error: &Error) -> Result<bool, Error> {
         let policy = self.repository.fetcher().policy();
-        for tried in 2..=policy.tries.saturating_mul(2) {
+        let broke = matches!(error, Error::Unreachable { failure: Failure::Io(_), .. });
+        let looks = if broke { 0 } else { policy.tries.saturating_mul(2) };
+        for tried in 2..=looks {
             if self.repository.has_blob(&self.digest)? {
                 return Ok(true);
             }

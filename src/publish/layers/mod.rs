@@ -59,7 +59,7 @@ enum Seen {
     /// There is one that is not used: nobody vouches for it who may.
     Strange(String),
     /// There is one.
-    Layer(Told),
+    Layer(Box<Told>),
 }
 
 impl RegistryLayers {
@@ -131,7 +131,7 @@ impl RegistryLayers {
                 }
                 return Ok(None);
             }
-            Seen::Layer(told) => told,
+            Seen::Layer(told) => *told,
         };
         let record = &told.record.layer;
         if store.blob(&record.digest).is_none() {
@@ -187,7 +187,7 @@ impl RegistryLayers {
         match self.voucher.objection(&told.record, &told.text, signature) {
             Some(Objection::Forged(why)) => Err(self.lie(key, why).into()),
             Some(Objection::Strange(why)) => Ok(Seen::Strange(why)),
-            None => Ok(Seen::Layer(told)),
+            None => Ok(Seen::Layer(Box::new(told))),
         }
     }
 

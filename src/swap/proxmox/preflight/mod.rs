@@ -65,6 +65,9 @@ impl Check {
     }
 }
 
+/// The guests of a site, and what they say of their health.
+pub type Seen = (Survey, Known);
+
 /// Storages as each host of the site that is there sees them.
 type Storages<'a> = BTreeMap<&'a Hostname, Vec<Storage>>;
 
@@ -79,7 +82,7 @@ impl Proxmox {
         &self,
         wanted: &Wanted,
         health: impl FnOnce() -> Known,
-    ) -> Result<(Vec<Check>, Option<(Survey, Known)>), Error> {
+    ) -> Result<(Vec<Check>, Option<Seen>), Error> {
         let version = self.client().version()?;
         let mut checks = vec![version_check(&version)];
         checks.extend(self.privileges(&version)?);
