@@ -1,8 +1,9 @@
 //! A program that takes down how it was called, in the place of one that would do something.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -70,8 +71,15 @@ impl Recorder {
     }
 }
 
-/// Writes a program.
+/// Writes a program. Another process does it: a child that another thread starts meanwhile would have the file open for
+/// writing, too, and what is open for writing cannot be executed.
 pub fn executable(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
 }

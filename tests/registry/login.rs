@@ -237,9 +237,13 @@ fn a_password_is_asked_of_a_helper() {
     let script = "#!/bin/sh\nread -r server || :\n[ \"$1\" = get ] && [ \"$server\" = r.example:5000 ] ||\n  \
         { echo 'credentials not found in native keychain'; exit 1; }\n\
         echo '{\"ServerURL\":\"x\",\"Username\":\"jane\",\"Secret\":\"word\"}'\n";
-    std::fs::write(&program, script).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&program, mode).unwrap();
+    std::fs::write(directory.path().join("helper"), script).unwrap();
+    // By another process: what a child of another thread has open for writing meanwhile cannot be executed.
+    let install = std::process::Command::new("install")
+        .args(["-m", "755"])
+        .args([&directory.path().join("helper"), &program])
+        .status();
+    assert!(install.unwrap().success());
     let path = directory.path().join("auth.json");
     let text = r#"{"credHelpers":{"r.example:5000":"imgbuild-test"},"credsStore":"imgbuild-test"}"#;
     std::fs::write(&path, text).unwrap();
