@@ -52,7 +52,9 @@ impl LayerOptions {
         if matches!(context.network(), Network::Offline) {
             return Ok(None);
         }
-        let Some((text, access)) = self.chosen(|name| std::env::var(name).ok()) else {
+        // What is no text is told of as no reference, and not passed over.
+        let variable = |name: &str| std::env::var_os(name).map(|it| it.to_string_lossy().into());
+        let Some((text, access)) = self.chosen(variable) else {
             return Ok(None);
         };
         let location: Location = text.parse()?;
