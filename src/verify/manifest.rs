@@ -101,9 +101,16 @@ fn contradiction(files: &Files, manifest: &Manifest) -> Option<String> {
     }
 }
 
+/// Most layers of an image: far more than any has. What a disk's are is tried for each definition that they are of.
+const MOST_LAYERS: usize = 1000;
+
 /// Why the layers that the manifest names do not make the image that it says it is of, if so. That nobody has made them
 /// into another artifact, no manifest proves.
 pub(crate) fn unfit_layers(manifest: &Manifest) -> Option<String> {
+    let count = manifest.layers.len();
+    if count > MOST_LAYERS {
+        return Some(format!("it has {count} layers, and no image has more than {MOST_LAYERS}"));
+    }
     let fits = match (&manifest.disk, manifest.artifact.format) {
         (None, Format::LxcTemplate) => image(manifest, &manifest.layers) == manifest.digest,
         (Some(disk), Format::Qcow2) => is_disk_of(manifest, disk),

@@ -52,6 +52,17 @@ const CASES: &[Case] = &[
         "do not make the image",
     ),
     (
+        "a manifest with layers without end",
+        |it| {
+            it.edit_json(".manifest.json", |it| {
+                let layers = vec![it["layers"][0].clone(); 1001];
+                it["layers"] = layers.into();
+            });
+        },
+        &["manifest", "signature", "provenance", "sbom"],
+        "1001 layers, and no image has more",
+    ),
+    (
         "a manifest that is none",
         |it| drop(fs::write(it.of(".manifest.json"), "{}")),
         &["manifest"],
