@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use miette::Result;
+use miette::{Report, Result, WrapErr};
 
 use super::context::Context;
 use super::registry::RegistryOptions;
@@ -29,17 +29,33 @@ pub(super) struct LayerOptions {
     registry: RegistryOptions,
 }
 
+/// The repository that layers are shared by.
+#[derive(Debug, PartialEq, Eq)]
+struct Chosen {
+    /// Its reference, as it is written.
+    text: String,
+    /// The option or the variable that has it.
+    by: &'static str,
+    /// What is to be done there.
+    access: Access,
+}
+
 impl LayerOptions {
-    /// Which repository, and for what. Variables are asked where the command line names neither option: who only takes says so
+    /// Which repository, who names it, and for what. Variables are asked where the command line names neither option: who only takes says so
     /// whatever the machine gives. What is empty names nothing.
-    fn chosen(&self, variable: impl Fn(&str) -> Option<String>) -> Option<(String, Access)> {
+    fn chosen(&self, variable: impl Fn(&str) -> Option<String>) -> Option<Chosen> {
+        let of_variable = |name: &'static str| (variable(name), name);
         let (to, from) = match (&self.layers_to, &self.layers_from) {
-            (None, None) => (variable("IMGBUILD_LAYERS_TO"), variable("IMGBUILD_LAYERS_FROM")),
-            (to, from) => (to.clone(), from.clone()),
+            (None, None) => {
+                (of_variable("IMGBUILD_LAYERS_TO"), of_variable("IMGBUILD_LAYERS_FROM"))
+            }
+            (to, from) => ((to.clone(), "--layers-to"), (from.clone(), "--layers-from")),
         };
-        let named = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let to = named(to).map(|to| (to, Access::Push));
-        to.or_else(|| named(from).map(|from| (from, Access::Pull)))
+        let named = |(text, by): (Option<String>, &'static str), access| {
+            let text = text.filter(|text| !text.is_empty())?;
+            Some(Chosen { text, by, access })
+        };
+        named(to, Access::Push).or_else(|| named(from, Access::Pull))
     }
 
     /// The layers that others have built, if they are shared. They have to be signed if `rules` say so; those that are
@@ -54,10 +70,14 @@ impl LayerOptions {
         }
         // What is no text is told of as no reference, and not passed over.
         let variable = |name: &str| std::env::var_os(name).map(|it| it.to_string_lossy().into());
-        let Some((text, access)) = self.chosen(variable) else {
+        let Some(Chosen { text, by, access }) = self.chosen(variable) else {
             return Ok(None);
         };
-        let location: Location = text.parse()?;
+        // Whoever has typed nothing of it has to know where it comes from.
+        let location: Location = text
+            .parse()
+            .map_err(Report::from)
+            .wrap_err_with(|| format!("cannot share layers where {by} says"))?;
         let registry = Registry::new(location.origin(), self.registry.settings(access)?);
         let repository = registry.repository(&location);
         let mut voucher = Voucher { rules: rules.to_vec(), signer: None };
@@ -93,7 +113,7 @@ mod tests {
     }
 
     /// What is chosen where `line` is typed, and both variables say something else.
-    fn chosen(line: &[&str], to: &str, from: &str) -> Option<(String, Access)> {
+    fn chosen(line: &[&str], to: &str, from: &str) -> Option<Chosen> {
         let line = Line::parse_from([&["imgbuild"], line].concat());
         line.layers.chosen(|name| match name {
             "IMGBUILD_LAYERS_TO" => Some(to.to_owned()),
@@ -104,14 +124,19 @@ mod tests {
 
     #[test]
     fn what_is_only_taken_is_not_given_to_what_a_variable_names() {
-        let takes = |text: &str| Some((text.to_owned(), Access::Pull));
-        let gives = |text: &str| Some((text.to_owned(), Access::Push));
-        assert_eq!(chosen(&["--layers-from", "a"], "to", "from"), takes("a"));
-        assert_eq!(chosen(&["--layers-to", "b"], "to", "from"), gives("b"));
-        assert_eq!(chosen(&["--layers-from", "a", "--layers-to", "b"], "to", "from"), gives("b"));
+        let (option, variable) = ("--layers-from", "IMGBUILD_LAYERS_FROM");
+        let takes =
+            |text: &str, by| Some(Chosen { text: text.to_owned(), by, access: Access::Pull });
+        assert_eq!(chosen(&["--layers-from", "a"], "to", "from"), takes("a", option));
+        assert_eq!(chosen(&[], "", "from"), takes("from", variable));
+        let (option, variable) = ("--layers-to", "IMGBUILD_LAYERS_TO");
+        let gives =
+            |text: &str, by| Some(Chosen { text: text.to_owned(), by, access: Access::Push });
+        assert_eq!(chosen(&["--layers-to", "b"], "to", "from"), gives("b", option));
+        let both = ["--layers-from", "a", "--layers-to", "b"];
+        assert_eq!(chosen(&both, "to", "from"), gives("b", option));
+        assert_eq!(chosen(&[], "to", "from"), gives("to", variable));
         assert_eq!(chosen(&["--layers-from", ""], "to", "from"), None);
-        assert_eq!(chosen(&[], "to", "from"), gives("to"));
-        assert_eq!(chosen(&[], "", "from"), takes("from"));
         assert_eq!(chosen(&[], "", ""), None);
     }
 }
